@@ -1,0 +1,101 @@
+import weakref
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, Generic, TypeVar, cast
+
+from fifteen_data_devices._inputs import carry_shard
+
+InputType = TypeVar("InputType")
+OutputType = TypeVar("OutputType")
+
+
+class MapIterator(Generic[InputType, OutputType]):
+    """Maps the minibatches of an iterator one at a time, on the thread that asks for them.
+
+    Dropping it closes the input only if the map made it (``owned``): whoever passed in an iterator
+    may want to go on with it. An explicit :meth:`close` says otherwise, and is passed on.
+    """
+
+    def __init__(
+        self,
+        inputs: Iterator[InputType],
+        new_transform: Callable[[], Callable[[InputType], OutputType]],
+        *,
+        owned: bool,
+    ) -> None:
+        self.inputs = inputs
+        self.owned = owned
+        self.new_transform = new_transform
+        self.transform = new_transform()
+        self._closed = False
+        self._finalizer = weakref.finalize(self, self._ending())
+        # The interpreter's end is no time to close what others may still be using.
+        self._finalizer.atexit = False
+        carry_shard(inputs, onto=self)
+
+    def __iter__(self) -> "MapIterator[InputType, OutputType]":
+        return self
+
+    def __next__(self) -> OutputType:
+        self._check_open()
+        return self.transform(next(self.inputs))
+
+    def get_state(self) -> dict[str, Any]:
+        """Describe the position after the last minibatch received, in the words of the input."""
+        return cast("dict[str, Any]", _method_of(self.inputs, "get_state")())
+
+    def set_state(self, state: dict[str, Any], /) -> None:
+        """Continue from a position that ``get_state()`` described."""
+        self._check_open()
+        _method_of(self.inputs, "set_state")(state)
+        self.transform = self.new_transform()
+
+    def close(self) -> None:
+        """Close the input, if it can be closed; idempotent."""
+        self._closed = True
+        self._finalizer.detach()
+        close(self.inputs)
+
+    def has_state(self) -> bool:
+        """Whether the input under all maps can tell its position."""
+        if isinstance(self.inputs, MapIterator):
+            return self.inputs.has_state()
+        return hasattr(self.inputs, "get_state")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            msg = "this iteration over minibatches was closed and cannot go on; start another"
+            raise RuntimeError(msg)
+
+    def _ending(self) -> Callable[[], object]:
+        """Returns what is called when the map is gone; it must not refer to the map."""
+        inputs = self.inputs
+        return (lambda: close(inputs)) if self.owned else _nothing
+
+
+class SizedMapIterator(MapIterator[InputType, OutputType]):
+    """A map over an iterator that knows its length."""
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self.inputs))
+
+
+def close(inputs: object) -> None:
+    """Close an iterator if it has a way to."""
+    method = getattr(inputs, "close", None)
+    if method is not None:
+        method()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _method_of(inputs: object, name: str) -> Callable[..., Any]:
+    method: Callable[..., Any] | None = getattr(inputs, name, None)
+    if method is None:
+        msg = (
+            f"`{name}()` asks the input of the map, and a `{type(inputs).__name__}` has no "
+            f"`{name}()`; map an iterator that has one, such as `cycled_minibatches(...)`"
+        )
+        raise TypeError(msg)
+    return method

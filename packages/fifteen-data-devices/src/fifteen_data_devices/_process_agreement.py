@@ -1,0 +1,126 @@
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+_WAIT_SECONDS = 300
+"""How long to wait for the slowest process to load the same minibatch."""
+
+_SLICE_SECONDS = 5
+"""How long a Ctrl-C may take to be noticed meanwhile."""
+
+_REFUSED = "refused: "
+
+
+class ProcessAgreement:
+    """Compares a text between processes that are at the same place of the same program.
+
+    The first process collects the texts and publishes them, so that all go on or all raise: one
+    that raised alone would leave the others hanging in a collective. The texts travel through the
+    service that ``jax.distributed`` starts and not through the devices, whose collectives must be
+    in the same order on every process and would get between those of the training step.
+    """
+
+    def __init__(self, name: str, processes: Sequence[int]) -> None:
+        self._name = name
+        self._processes = processes
+        self._last_verdict: str | None = None
+
+    def check(self, text: str, step: int) -> None:
+        """Compare what the processes have to say about a step of an iteration.
+
+        Raises:
+            ValueError: on all processes, if they do not all say the same or one has refused.
+            TimeoutError: if some have nothing to say, because they saw nothing new in this step.
+        """
+        client = _coordination_client()
+        if client is None:
+            return
+        try:
+            texts = self._exchange(client, text, step)
+        except TimeoutError as error:
+            msg = (
+                f"minibatch {step} of this iteration has new leaf shapes on this process ({text}), "
+                f"and for {_WAIT_SECONDS} s some other process of {self._processes} had none"
+            )
+            raise TimeoutError(msg) from error
+        refusals = [what.removeprefix(_REFUSED) for what in texts if what.startswith(_REFUSED)]
+        if refusals:
+            msg = f"another process refused minibatch {step} of this iteration: {refusals[0]}"
+            raise ValueError(msg)
+        if len(texts) > 1:
+            said = "; ".join(f"processes {who}: {what}" for what, who in texts.items())
+            msg = (
+                f"minibatch {step} of this iteration differs between processes, whose leaves must "
+                f"have the same shapes and dtypes: {said}. A short last minibatch is filled up by "
+                "`padding_map` and left out by `drop_last=True`"
+            )
+            raise ValueError(msg)
+
+    def refuse(self, reason: str, step: int = 0) -> None:
+        """Let the other processes know that this one raises an error in this step."""
+        client = _coordination_client()
+        if client is not None:
+            text = _REFUSED + reason
+            client.key_value_set(self._key(step, _this_process()), text)
+            if _this_process() == self._processes[0]:
+                verdict = json.dumps({text: [_this_process()]})
+                client.key_value_set(self._key(step, "verdict"), verdict)
+
+    def _exchange(self, client: Any, text: str, step: int) -> dict[str, list[int]]:
+        client.key_value_set(self._key(step, _this_process()), text)
+        if _this_process() == self._processes[0]:
+            self._collect(client, step)
+        texts: dict[str, list[int]] = json.loads(_wait_for(client, self._key(step, "verdict")))
+        return texts
+
+    def _collect(self, client: Any, step: int) -> None:
+        texts: dict[str, list[int]] = {}
+        for process in self._processes:
+            key = self._key(step, process)
+            texts.setdefault(_wait_for(client, key), []).append(process)
+            client.key_value_delete(key)
+        client.key_value_set(self._key(step, "verdict"), json.dumps(texts))
+        if self._last_verdict is not None:
+            # All have come to this step, so all have read the verdict on an earlier one.
+            client.key_value_delete(self._last_verdict)
+        self._last_verdict = self._key(step, "verdict")
+
+    def _key(self, step: int, leaf: int | str) -> str:
+        return f"fifteen/sharding_map/{self._name}/{step}/{leaf}"
+
+
+def _wait_for(client: Any, key: str) -> str:
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            value: str = client.blocking_key_value_get(
+                key, 1000 * min(_SLICE_SECONDS, _WAIT_SECONDS)
+            )
+        except Exception as error:
+            # JAX has no public name for the type.
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+        else:
+            return value
+    raise TimeoutError
+
+
+def _this_process() -> int:
+    import jax
+
+    return jax.process_index()
+
+
+def _coordination_client() -> Any:
+    """Returns the client of the coordination service, or ``None`` if there is no way to it.
+
+    JAX has no public way to exchange a few bytes between processes without its devices. Other
+    libraries reach for the same attribute; should it go away, what is lost is the comparison.
+    """
+    try:
+        from jax._src import distributed
+
+        return distributed.global_state.client
+    except (ImportError, AttributeError):
+        return None

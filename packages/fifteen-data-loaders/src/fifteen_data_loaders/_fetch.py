@@ -1,0 +1,80 @@
+"""Loading samples: the same code in the calling process, in its threads and in worker processes."""
+
+from typing import Any
+
+from fifteen_data_loaders._sample_rng import MinibatchScope, SampleScope
+
+
+def fetch(dataset: Any, indices: list[int], shuffle_seed: int | None) -> list[Any]:
+    """Load samples, in the order of ``indices``.
+
+    Args:
+        dataset: asked through ``__getitems__`` if it has that, else sample by sample.
+        indices: plain Python integers, at least one.
+        shuffle_seed: of the epoch, for `sample_rng`.
+
+    Raises:
+        Exception: what the dataset raised, with a note that names the sample.
+    """
+    if hasattr(dataset, "__getitems__"):
+        return _fetch_together(dataset, indices, shuffle_seed)
+    samples: list[Any] = []
+    try:
+        with SampleScope(shuffle_seed) as scope:
+            for index in indices:
+                scope.index = index
+                samples.append(dataset[index])
+    except StopIteration as error:
+        raise _noted(_stop_iteration("__getitem__"), indices[len(samples)]) from error
+    except BaseException as error:
+        _noted(error, indices[len(samples)])
+        raise
+    return samples
+
+
+def _fetch_together(dataset: Any, indices: list[int], shuffle_seed: int | None) -> list[Any]:
+    try:
+        with SampleScope(shuffle_seed):
+            # A copy, since the dataset may keep or change the list that it gets.
+            samples = list(dataset.__getitems__(list(indices)))
+    except StopIteration as error:
+        raise _noted(_stop_iteration("__getitems__"), *indices) from error
+    except BaseException as error:
+        _noted(error, *indices)
+        raise
+    if len(samples) != len(indices):
+        raise ValueError(
+            f"`dataset.__getitems__` must return one sample for each index, got {len(samples)} "
+            f"samples for the {len(indices)} indices {abbreviated(indices)}"
+        )
+    return samples
+
+
+def collate(
+    collate_fn: Any, samples: list[Any], shuffle_seed: int | None, number: int, shard: int
+) -> Any:
+    """Call a custom ``collate_fn`` for minibatch ``number`` of an epoch."""
+    try:
+        with MinibatchScope(shuffle_seed, number, shard):
+            return collate_fn(samples)
+    except StopIteration as error:
+        raise _stop_iteration("collate_fn") from error
+
+
+def abbreviated(indices: list[int]) -> str:
+    """Write out indices, in short where there are many."""
+    if len(indices) <= 8:
+        return str(indices)
+    return f"[{', '.join(map(str, indices[:6]))}, ..., {indices[-1]}]"
+
+
+def _stop_iteration(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"`{name}` raised StopIteration, which would end the epoch early without a word"
+    )
+
+
+def _noted(error: BaseException, *indices: int) -> BaseException:
+    which = f"sample {indices[0]}" if len(indices) == 1 else f"samples {abbreviated([*indices])}"
+    error.add_note(f"Raised while loading {which} of the dataset.")
+    return error

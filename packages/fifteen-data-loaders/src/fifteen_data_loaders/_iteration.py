@@ -1,0 +1,127 @@
+"""A running iteration over minibatches, whatever loads them."""
+
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from fifteen_data_loaders._plan import Request, Requests
+from fifteen_data_loaders._trees import map_leaves
+
+MinibatchType = TypeVar("MinibatchType")
+
+
+class Loading(Protocol):
+    """A minibatch on its way, owned by the iteration that asked for it."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the outcome is settled: a minibatch, or an error for good."""
+        ...
+
+    def result(self) -> Any:
+        """Wait for the minibatch, or raise what went wrong; may be called again."""
+        ...
+
+    def cancel(self) -> None:
+        """Say that nobody wants it; called by finalisers too, so it must not take locks."""
+        ...
+
+
+class Engine(Protocol):
+    """Loads minibatches: inline, in threads or in worker processes. Thread-safe."""
+
+    def window(self, row_count: int) -> int:
+        """Returns how many minibatches to have on their way; 0 to load each when it is wanted."""
+        ...
+
+    def start(self, request: Request) -> Loading:
+        """Begin to load a minibatch, without waiting for anything."""
+        ...
+
+
+class _Ahead(NamedTuple):
+    position: int
+    request: Request
+    loading: Loading
+
+
+class Iteration(Generic[MinibatchType]):
+    """An iterator over minibatches that keeps some on their way ahead of the one in use.
+
+    An error comes at its minibatch's place, and the next call goes on with the next minibatch.
+    After a ``TimeoutError`` or a ``KeyboardInterrupt`` the next call waits for the same one again:
+    nothing here depends on being finished once it was begun.
+    """
+
+    def __init__(self, engine: Engine, requests: Requests, owner: object, start: int = 0) -> None:
+        self._engine = engine
+        # The loader, which ends its workers when nobody refers to it any more.
+        self._owner = owner
+        self._requests = requests
+        self._position = start
+        self._row_count = max(1, requests.plan.minibatch_size // requests.plan.shard_count)
+        self._closed = False
+        self._ahead: deque[_Ahead] = deque()
+        self._lock = threading.Lock()
+        self.minibatch_size = requests.plan.minibatch_size
+        """Of the whole minibatch, over all shards."""
+        self.shard_index = requests.plan.shard_index
+        self.shard_count = requests.plan.shard_count
+
+    @property
+    def position(self) -> int:
+        """Of the minibatch that comes next."""
+        return self._position
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> MinibatchType:
+        with self._lock:
+            while self._ahead and self._ahead[0].position < self._position:
+                self._ahead.popleft()
+            self._load_ahead(at_least=1)
+            if not self._ahead:
+                raise StopIteration
+            position, request, loading = self._ahead[0]
+            try:
+                minibatch = loading.result()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                if self._closed:
+                    raise StopIteration from None
+                if loading.finished:
+                    self._position = position + 1
+                raise
+            if self._closed:
+                # By another thread, and what is cancelled has no outcome.
+                raise StopIteration
+            self._position = position + 1
+            with suppress(IndexError):  # Another thread may close the iteration at any moment.
+                self._ahead.popleft()
+            self._load_ahead(at_least=0)
+        if len(request.indices) == 0:
+            minibatch = map_leaves(lambda leaf: leaf[:0], minibatch)
+        return minibatch  # type: ignore[no-any-return] # Engines do not know the dataset's type.
+
+    def close(self) -> None:
+        """Stop loading ahead; idempotent. The iteration is over then."""
+        self._closed = True
+        with suppress(IndexError):
+            while True:
+                self._ahead.popleft().loading.cancel()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _load_ahead(self, at_least: int) -> None:
+        count = self._requests.count
+        window = max(at_least, self._engine.window(self._row_count))
+        while len(self._ahead) < window and not self._closed:
+            position = self._ahead[-1].position + 1 if self._ahead else self._position
+            if count is not None and position >= count:
+                return
+            request = self._requests.at(position)
+            self._ahead.append(_Ahead(position, request, self._engine.start(request)))

@@ -1,0 +1,164 @@
+"""The board: shared memory where the parent posts jobs and the workers say how they went.
+
+All state that matters lies here, in shared memory, and is read rather than received: an interrupt
+or a death between two steps loses nothing. Pipes only carry wake-ups and job numbers.
+
+A job is a run of rows of a minibatch, or a whole minibatch for a custom ``collate_fn``. It lives in
+a place on the board; its number is the place plus a multiple of the count of places, so that a
+number names one job for ever.
+
+    parent                               worker's thread
+    writes the job into its place
+    writes its number into the pipe  ->  reads the number straight into its claim
+                                         loads the samples into the slot
+    sees the outcome, frees the place <- writes the answer, then the outcome; rings the doorbell
+
+The read that takes a number out of the pipe puts it into the thread's claim on the board in the
+same system call. So at any moment a job is in the pipe, in a claim, or done, and when a worker has
+died its claims say exactly which jobs died with it.
+"""
+
+import mmap
+import struct
+from typing import NamedTuple
+
+PLACES = 4096
+"""Jobs on the board at once. Their numbers, 8 bytes each, fit into a pipe of 64 kB."""
+
+NUMBER = struct.Struct("=q")
+"""A job's number, in the pipe and in claims; aligned reads and writes of it are never torn."""
+
+PENDING, WRITTEN, SPILLED, FAILED = range(4)
+"""Outcomes: not done yet; all in the slot; (in part) in the spill file; an exception there."""
+
+
+class Job(NamedTuple):
+    """What a worker must know to do a job: a few dozen bytes."""
+
+    number: int
+    collated: bool
+    """Whether the whole minibatch goes through a custom ``collate_fn``."""
+    first_row: int
+    last_row: int
+    """Rows ``[first_row, last_row)`` of the minibatch."""
+    row_count: int
+    """Of the whole minibatch."""
+    chunk: int
+    chunk_nbytes: int
+    """Where in the arena's file the chunk with the slot begins, and its length."""
+    slot: int
+    slot_nbytes: int
+    """Where in the chunk the slot begins, and its length. Sample indices come first in a slot."""
+    layout_id: int
+    """Of the layout of the rows; 0 while it is not known."""
+    layout_chunk: int
+    layout_chunk_nbytes: int
+    layout_slot: int
+    layout_nbytes: int
+    """Where the pickled layout lies, for a worker that does not know ``layout_id`` yet."""
+    seeded: bool
+    shuffle_seed: int
+    minibatch: int
+    """Number of the minibatch in its epoch."""
+
+
+class Answer(NamedTuple):
+    """What a worker says of a job that is done."""
+
+    nanoseconds: int
+    """Time that the job took."""
+    spill_start: int
+    spill_nbytes: int
+    """Where in the worker's spill file the rest of the answer lies."""
+    pickle_nbytes: int
+    """Length of the pickled minibatch in the slot, after a custom ``collate_fn``."""
+    worker: int
+
+
+_JOB = struct.Struct("=q?qqqqqqqqqqqq?Qq")
+_ANSWER = struct.Struct("=qqqqq")
+_PLACE_NBYTES = 192
+_CACHE_LINE = 64
+_NOTHING = -1
+
+
+class Board:
+    """The board as the parent and each worker map it."""
+
+    def __init__(self, fd: int, worker_count: int, thread_count: int) -> None:
+        self._thread_count = thread_count
+        self._claims_start = 2 * PLACES + 8 * PLACES
+        self._ready_start = self._claims_start + _CACHE_LINE * worker_count * thread_count
+        self._map = mmap.mmap(fd, board_nbytes(worker_count, thread_count))
+        self._jobs_start = self._ready_start + _CACHE_LINE * worker_count
+        self.outcomes = memoryview(self._map)[:PLACES]
+        """One byte for each place."""
+
+    def close(self) -> None:
+        """Unmap the board."""
+        self.outcomes.release()
+        self._map.close()
+
+    def write_job(self, job: Job) -> None:
+        """Put a job into its place, which must be free."""
+        place = job.number % PLACES
+        _JOB.pack_into(self._map, self._jobs_start + place * _PLACE_NBYTES, *job)
+        self.outcomes[place] = PENDING
+
+    def read_job(self, number: int) -> Job:
+        """Returns the job at the place of ``number``."""
+        start = self._jobs_start + number % PLACES * _PLACE_NBYTES
+        return Job._make(_JOB.unpack_from(self._map, start))
+
+    def write_answer(self, number: int, answer: Answer, outcome: int) -> None:
+        """Say how a job went: the answer before the outcome, which the parent looks at."""
+        place = number % PLACES
+        start = self._jobs_start + place * _PLACE_NBYTES + _JOB.size
+        _ANSWER.pack_into(self._map, start, *answer)
+        self.outcomes[place] = outcome
+
+    def read_answer(self, number: int) -> Answer:
+        """Returns the answer to a job that is done."""
+        start = self._jobs_start + number % PLACES * _PLACE_NBYTES + _JOB.size
+        return Answer._make(_ANSWER.unpack_from(self._map, start))
+
+    def cancel(self, number: int) -> None:
+        """Tell whoever takes the job that nobody wants it; safe at any time, from any thread."""
+        NUMBER.pack_into(self._map, 2 * PLACES + number % PLACES * 8, number)
+
+    def is_cancelled(self, number: int) -> bool:
+        """Whether nobody wants the job."""
+        cancelled: int = NUMBER.unpack_from(self._map, 2 * PLACES + number % PLACES * 8)[0]
+        return cancelled == number
+
+    def claim(self, worker: int, thread: int) -> memoryview:
+        """Returns the 8 bytes for the number of the job that a thread took last."""
+        start = self._claims_start + _CACHE_LINE * (worker * self._thread_count + thread)
+        return memoryview(self._map)[start : start + 8]
+
+    def claims(self, worker: int) -> list[int]:
+        """Returns the numbers of the jobs that the threads of a worker took last, done or not."""
+        claims = [
+            NUMBER.unpack(self.claim(worker, thread))[0] for thread in range(self._thread_count)
+        ]
+        return [number for number in claims if number != _NOTHING]
+
+    def clear(self, worker: int) -> None:
+        """Forget the claims and the readiness of a worker that is no more."""
+        for thread in range(self._thread_count):
+            self.claim(worker, thread)[:] = NUMBER.pack(_NOTHING)
+        self._map[self._ready_start + _CACHE_LINE * worker] = 0
+
+    def set_ready(self, worker: int) -> None:
+        """Say that a worker has loaded the dataset and takes jobs."""
+        self._map[self._ready_start + _CACHE_LINE * worker] = 1
+
+    def is_ready(self, worker: int) -> bool:
+        """Whether a worker has come as far as taking jobs."""
+        return self._map[self._ready_start + _CACHE_LINE * worker] == 1
+
+
+def board_nbytes(worker_count: int, thread_count: int) -> int:
+    """Bytes of a board, rounded up to whole pages."""
+    nbytes = 10 * PLACES + _CACHE_LINE * worker_count * (thread_count + 1) + _PLACE_NBYTES * PLACES
+    return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,0 +1,270 @@
+"""The worker: takes jobs off the board and loads their samples. The child's side."""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fifteen_data_loaders._buffers import aligned
+from fifteen_data_loaders._errors import dump_exception
+from fifteen_data_loaders._fetch import collate, fetch
+from fifteen_data_loaders._layout import Layout
+from fifteen_data_loaders._trees import (
+    StructureMismatchError,
+    columns,
+    leaf_paths,
+    structure_of,
+)
+from fifteen_data_loaders._workers._board import (
+    FAILED,
+    NUMBER,
+    SPILLED,
+    WRITTEN,
+    Answer,
+    Board,
+    Job,
+)
+from fifteen_data_loaders._workers._payload import HEADER, unpickle_payload
+from fifteen_data_loaders._workers._shared_classes import dumps
+from fifteen_data_loaders._workers._spill import SpillWriter
+
+# Samples are copied into their rows while they are in the cache: after about so many bytes.
+_BITE_NBYTES = 1 << 16
+
+
+def main(boot: dict[str, Any]) -> None:
+    """Serve until the parent closes the pipe of jobs or is gone."""
+    # Schedulers send SIGTERM to every process of a job; the parent may still want data for its last
+    # checkpoint, and workers end with it.
+    # Functions, because SIG_IGN would be inherited by programs that the dataset runs.
+    signal.signal(signal.SIGTERM, _ignore)
+    signal.signal(signal.SIGINT, _ignore)
+    # The worker may be here before the payload is; an empty answer means that there will be none.
+    header = os.read(boot["lifeline"], HEADER.size)
+    if not header:
+        os._exit(0)
+    _die_with(boot["lifeline"])
+    sys.argv = boot["argv"]
+    if sys.stdout is not None:
+        # What a dataset prints must not be lost when the worker is ended.
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    dataset, collate_fn = unpickle_payload(boot["payload"], header)
+    worker = _Worker(boot, dataset, collate_fn)
+    _hand_back_stderr(boot["stderr"])
+    worker.board.set_ready(boot["index"])
+    worker.ring()
+    for thread in range(1, boot["threads"]):
+        threading.Thread(target=worker.serve, args=(thread,), daemon=True).start()
+    worker.serve(0)
+    # The parent is done with us. Threads may be in the middle of a sample, and nothing is worth
+    # waiting for.
+    os._exit(0)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
+
+
+def _die_with(lifeline: int) -> None:
+    """Have the kernel kill this process once the parent's end of the pipe is closed."""
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    if poll.poll(0):
+        os._exit(0)
+
+
+def _hand_back_stderr(stderr: int) -> None:
+    """From here on print to the parent's stderr; first what was printed so far."""
+    sys.stderr.flush()
+    printed = os.pread(2, 1 << 20, 0)
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    if printed:
+        with contextlib.suppress(OSError):
+            os.write(2, printed)
+
+
+class _Worker:
+    """What the threads of this process share."""
+
+    def __init__(self, boot: dict[str, Any], dataset: Any, collate_fn: Any) -> None:
+        self.board = Board(boot["board"], boot["workers"], boot["threads"])
+        self._index = boot["index"]
+        self._shard = boot["shard"]
+        self._jobs = boot["jobs"]
+        self._doorbell = boot["doorbell"]
+        self._dataset = dataset
+        self._collate_fn = collate_fn
+        self._memory = _Memory(boot["arena"])
+        self._spill = SpillWriter(boot["spill"])
+        self._layouts: dict[int, Layout] = {}
+
+    def serve(self, thread: int) -> None:
+        """Do job after job, until the pipe is closed."""
+        claim = self.board.claim(self._index, thread)
+        # The kernel puts the number into the claim as it takes it out of the pipe.
+        while os.readv(self._jobs, (claim,)):
+            number = NUMBER.unpack(claim)[0]
+            self._do(self.board.read_job(number))
+            self.ring()
+
+    def ring(self) -> None:
+        """Wake the parent; a full pipe means that it has been rung for."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._doorbell, b"\0")
+
+    def _do(self, job: Job) -> None:
+        started = time.perf_counter_ns()
+        spill, pickle_nbytes = b"", 0
+        if self.board.is_cancelled(job.number):
+            outcome = WRITTEN
+        else:
+            try:
+                if job.collated:
+                    outcome, spill, pickle_nbytes = self._load_collated(job)
+                else:
+                    outcome, spill = self._load_rows(job)
+            except BaseException as error:
+                outcome, spill = FAILED, dump_exception(error)
+        spill_start = self._spill.write(spill) if spill else 0
+        elapsed = time.perf_counter_ns() - started
+        self.board.write_answer(
+            job.number,
+            Answer(elapsed, spill_start, len(spill), pickle_nbytes, self._index),
+            outcome,
+        )
+
+    def _load_rows(self, job: Job) -> tuple[int, bytes]:
+        """Load a run of rows into the slot; what does not fit its rows exactly is spilled."""
+        indices = self._indices(job)
+        layout = self._layout(job)
+        leftovers: dict[int, Any] = {}
+        if layout is None:
+            samples = fetch(self._dataset, indices, _seed(job))
+            leftovers = dict(enumerate(samples, job.first_row))
+        else:
+            arrays = layout.arrays(
+                self._memory.chunk(job.chunk, job.chunk_nbytes),
+                job.slot + aligned(8 * job.row_count),
+                job.row_count,
+            )
+            bite_count = -(-len(indices) * layout.row_nbytes // _BITE_NBYTES) or 1
+            bite = -(-len(indices) // min(bite_count, len(indices)))
+            if hasattr(self._dataset, "__getitems__"):
+                bite = len(indices)
+            for start in range(0, len(indices), bite):
+                samples = fetch(self._dataset, indices[start : start + bite], _seed(job))
+                row = job.first_row + start
+                try:
+                    layout.write(arrays, row, samples, first=row == 0)
+                except StructureMismatchError:
+                    leftovers.update(enumerate(samples, row))
+        if leftovers:
+            return SPILLED, _dumps_samples(leftovers, indices, job.first_row)
+        return WRITTEN, b""
+
+    def _load_collated(self, job: Job) -> tuple[int, bytes, int]:
+        """Load a whole minibatch; it goes into the slot, pickle and buffers, if there is room."""
+        samples = fetch(self._dataset, self._indices(job), _seed(job))
+        minibatch = collate(self._collate_fn, samples, _seed(job), job.minibatch, self._shard)
+        buffers: list[memoryview] = []
+        try:
+            pickled = dumps(minibatch, lambda buffer: buffers.append(buffer.raw()))
+        except Exception as error:
+            raise _unpicklable(
+                "the minibatch of `collate_fn`", minibatch, "minibatch", error
+            ) from error
+        extents, end = [], 0
+        for buffer in buffers:
+            extents.append((end, buffer.nbytes))
+            end += aligned(buffer.nbytes)
+        head = pickle.dumps((extents, pickled))
+        start = aligned(8 * job.row_count) + aligned(len(head))
+        if start + end > job.slot_nbytes:
+            return SPILLED, pickle.dumps((pickled, [bytes(buffer) for buffer in buffers])), 0
+        slot = self._memory.chunk(job.chunk, job.chunk_nbytes)[job.slot :]
+        slot[aligned(8 * job.row_count) :][: len(head)] = np.frombuffer(head, np.uint8)
+        for (offset, nbytes), buffer in zip(extents, buffers, strict=True):
+            slot[start + offset :][:nbytes] = np.frombuffer(buffer, np.uint8)
+        return WRITTEN, b"", len(head)
+
+    def _indices(self, job: Job) -> list[int]:
+        memory = self._memory.chunk(job.chunk, job.chunk_nbytes)
+        indices = np.ndarray((job.row_count,), np.int64, memory, job.slot)
+        chosen: list[int] = indices[job.first_row : job.last_row].tolist()
+        return chosen
+
+    def _layout(self, job: Job) -> Layout | None:
+        if job.layout_id == 0:
+            return None
+        layout = self._layouts.get(job.layout_id)
+        if layout is None:
+            memory = self._memory.chunk(job.layout_chunk, job.layout_chunk_nbytes)
+            pickled = memory[job.layout_slot : job.layout_slot + job.layout_nbytes]
+            layout = self._layouts[job.layout_id] = pickle.loads(pickled.data)
+        return layout
+
+
+def _dumps_samples(samples: dict[int, Any], indices: list[int], first_row: int) -> bytes:
+    try:
+        return dumps(samples)
+    except Exception as error:
+        for row, sample in samples.items():
+            if not _is_picklable(sample):
+                index = indices[row - first_row]
+                raise _unpicklable(f"sample {index}", sample, "sample", error) from error
+        raise
+
+
+def _unpicklable(what: str, tree: Any, name: str, error: Exception) -> TypeError:
+    structure = structure_of(tree)
+    leaves = columns(structure, [tree], key_order=False)
+    for path, (leaf,) in zip(leaf_paths(structure), leaves, strict=True):
+        if not _is_picklable(leaf):
+            kind = type(leaf).__name__
+            return TypeError(
+                f"{what} cannot leave its worker process: {name}{path} is a {kind}, and {error}"
+            )
+    return TypeError(f"{what} cannot leave its worker process: {error}")
+
+
+def _is_picklable(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def _seed(job: Job) -> int | None:
+    return job.shuffle_seed if job.seeded else None
+
+
+class _Memory:
+    """The arena as this process maps it, chunk by chunk on first use."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._chunks: dict[int, NDArray[np.uint8]] = {}
+
+    def chunk(self, start: int, nbytes: int) -> NDArray[np.uint8]:
+        """Returns the bytes of a chunk."""
+        chunk = self._chunks.get(start)
+        if chunk is None:
+            chunk = np.frombuffer(mmap.mmap(self._fd, nbytes, offset=start), np.uint8)
+            self._chunks[start] = chunk
+        return chunk

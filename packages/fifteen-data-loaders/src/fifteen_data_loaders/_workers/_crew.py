@@ -1,0 +1,197 @@
+"""The crew: the worker processes of a pool, started, watched, replaced and ended.
+
+A worker's way: starting (an interpreter that loads the dataset), ready (takes jobs), dead (killed,
+crashed or exited), and then replaced by another with the same index.
+"""
+
+import contextlib
+import logging
+import os
+import select
+from collections.abc import Iterable
+from typing import NamedTuple
+from weakref import WeakSet
+
+from fifteen_data_loaders._errors import WorkerDiedError
+from fifteen_data_loaders._workers._board import Board
+from fifteen_data_loaders._workers._process import Surroundings, WorkerProcess
+
+_LOGGER = logging.getLogger("fifteen_data_loaders")
+_STARTS_PER_WORKER = 2
+
+
+class Death(NamedTuple):
+    """What is known of a worker that has died."""
+
+    description: str
+    claims: set[int]
+    """Numbers of the jobs that its threads took last, done or not."""
+    on_purpose: bool
+    """Whether the parent killed it."""
+
+
+class Crew:
+    """A fixed count of workers, each one replaced when it dies. Under the pool's lock."""
+
+    def __init__(
+        self, board: Board, around: Surroundings, inherited: tuple[int, ...], worker_count: int
+    ) -> None:
+        self._board = board
+        self._inherited = inherited
+        self.doorbell_out, self.doorbell_in = os.pipe()
+        """Workers ring at ``doorbell_in``, without waiting if nobody answers."""
+        os.set_blocking(self.doorbell_out, False)
+        os.set_blocking(self.doorbell_in, False)
+        self._around = around._replace(boot={**around.boot, "doorbell": self.doorbell_in})
+        self._epoll = select.epoll()
+        self._epoll.register(self.doorbell_out, select.EPOLLIN)
+        self.spill_fds = [
+            os.memfd_create("fifteen-spill", os.MFD_CLOEXEC) for _ in range(worker_count)
+        ]
+        """By the index of the worker; a replacement goes on with the file of the one before."""
+        self._header: bytes | None = None
+        """Of the payload, once it is written."""
+        self._workers: dict[int, WorkerProcess] = {}
+        self._starting: set[WorkerProcess] = set()
+        self._failed_starts = [0] * worker_count
+        self.start_error: WorkerDiedError | None = None
+        """Set when a worker died twice before it was ready."""
+        _close_lifelines_after_fork(self)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that live."""
+        return [worker.pid for worker in list(self._workers.values())]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every worker is there and ready, as far as is known."""
+        return len(self._workers) == len(self.spill_fds) and not self._starting
+
+    @property
+    def ready(self) -> list[WorkerProcess]:
+        """The workers that have loaded the dataset."""
+        workers = self._workers.values()
+        return [worker for worker in workers if self._board.is_ready(worker.index)]
+
+    def start_missing(self) -> None:
+        """Start every worker that is not there; returns at once."""
+        for index in range(len(self.spill_fds)):
+            if index not in self._workers:
+                self._start(index)
+
+    def send(self, header: bytes) -> None:
+        """Tell all workers, those to come included, where to find their payload."""
+        self._header = header
+        for worker in self._workers.values():
+            worker.send(header)
+
+    def let_go_of_starts(self) -> None:
+        """Let go of what workers printed before they were ready, once they are."""
+        for worker in list(self._starting):
+            if self._board.is_ready(worker.index):
+                worker.forget_startup()
+                self._starting.discard(worker)
+                self._failed_starts[worker.index] = 0
+
+    def listen(self, timeout: float) -> bool:
+        """Wait for the doorbell, without the lock; returns whether a worker may have died."""
+        events = self._epoll.poll(timeout)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.doorbell_out, 1 << 16)
+        return any(fd != self.doorbell_out for fd, _ in events)
+
+    def ring(self) -> None:
+        """Wake whoever listens."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.doorbell_in, b"\0")
+
+    def claims(self) -> dict[int, WorkerProcess]:
+        """Returns who took which jobs last, done or not."""
+        return {
+            number: worker
+            for index, worker in self._workers.items()
+            for number in self._board.claims(index)
+        }
+
+    def bury(self) -> list[Death]:
+        """Replace workers that have died, unless they cannot be started."""
+        # Asked of each one under the lock: what `listen` saw may be of a worker that another thread
+        # has replaced, and its descriptor of the new one.
+        dead = [worker for worker in self._workers.values() if worker.has_died]
+        return [self._replace(worker) for worker in dead]
+
+    def kill(self, workers: Iterable[WorkerProcess] | None = None) -> list[int]:
+        """Kill workers, all of them by default; they are replaced like others that died."""
+        killed = list(self._workers.values() if workers is None else workers)
+        for worker in killed:
+            worker.killed_on_purpose = True
+            worker.kill()
+        return [worker.pid for worker in killed]
+
+    def close(self) -> None:
+        """End all workers and release everything."""
+        self.kill()
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+        self._epoll.close()
+        for fd in (self.doorbell_in, self.doorbell_out, *self.spill_fds):
+            os.close(fd)
+
+    def close_lifelines(self) -> None:
+        """Let go of the workers' lifelines; called in a child that inherited them by a fork."""
+        for worker in self._workers.values():
+            worker.close_lifeline()
+
+    def _start(self, index: int) -> None:
+        self._board.clear(index)
+        inherited = (self.doorbell_in, *self._inherited)
+        worker = WorkerProcess(index, self._around, self.spill_fds[index], inherited)
+        self._workers[index] = worker
+        self._starting.add(worker)
+        if self._header is not None:
+            worker.send(self._header)
+        self._epoll.register(worker.pidfd, select.EPOLLIN)
+
+    def _replace(self, worker: WorkerProcess) -> Death:
+        index = worker.index
+        description = worker.describe_death()
+        death = Death(description, set(self._board.claims(index)), worker.killed_on_purpose)
+        was_ready = self._board.is_ready(index)
+        printed = worker.startup_stderr().strip() or "(nothing)"
+        self._epoll.unregister(worker.pidfd)
+        del self._workers[index]
+        self._starting.discard(worker)
+        worker.close()
+        failed = not was_ready and not worker.killed_on_purpose
+        self._failed_starts[index] = self._failed_starts[index] + 1 if failed else 0
+        if self._failed_starts[index] == _STARTS_PER_WORKER:
+            self._failed_starts[index] = 0
+            self.start_error = WorkerDiedError(
+                f"{description} before it was ready, {_STARTS_PER_WORKER} times. It printed:\n\n"
+                f"{printed}"
+            )
+            return death
+        if not worker.killed_on_purpose:
+            _LOGGER.warning("%s; another one takes its place", description)
+        self._start(index)
+        return death
+
+
+_CREWS: WeakSet[Crew] = WeakSet()
+_hooked = False
+
+
+def _close_lifelines_after_fork(crew: Crew) -> None:
+    """Keep forked children from holding workers alive when their parent is gone."""
+    global _hooked
+    _CREWS.add(crew)
+    if not _hooked:
+        os.register_at_fork(after_in_child=_close_lifelines)
+        _hooked = True
+
+
+def _close_lifelines() -> None:
+    for crew in _CREWS:
+        crew.close_lifelines()

@@ -1,0 +1,131 @@
+"""A flight: one minibatch on its way from request to result. The parent's side."""
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fifteen_data_loaders._buffers import aligned
+from fifteen_data_loaders._collate import Collator
+from fifteen_data_loaders._layout import Layout
+from fifteen_data_loaders._plan import Request
+from fifteen_data_loaders._workers._arena import Slot
+
+UNPOSTED = -1
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """Consecutive rows of a flight that one thread of a worker loads: a job on the board."""
+
+    first: int
+    last: int
+    deaths: int = 0
+    """How many workers died while they loaded these rows."""
+    number: int = UNPOSTED
+    """Of the job on the board."""
+
+
+class Failure(NamedTuple):
+    """Why a flight has no minibatch."""
+
+    row: int
+    """The first one of the run that failed."""
+    pickled_error: bytes
+
+    def error(self) -> BaseException:
+        """Returns the exception: a new one each time, for it holds on to the frames it passes."""
+        error: BaseException = pickle.loads(self.pickled_error)
+        return error
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """A minibatch on its way. It ends when no run is pending, cancelled or not: only then may its
+    slot be used for another.
+    """  # noqa: D205 - one thought.
+
+    request: Request
+    indices: list[int]
+    """Of the samples to load."""
+    slot: Slot
+    layout: "KnownLayout | None"
+    pending: list[Run]
+    """Runs that are not done, the first one last."""
+    cancelled: bool = False
+    leftovers: dict[int, Any] = field(default_factory=dict)
+    """Samples that came back as they are, by row, since they did not fit a row exactly."""
+    collated: Any = None
+    """The minibatch, after a custom ``collate_fn``."""
+    failure: "Failure | None" = None
+    nanoseconds: int = 0
+    """Time that workers spent on it."""
+
+    def write_indices(self) -> None:
+        """Put the sample indices at the beginning of the slot, where workers look for them."""
+        np.ndarray((len(self.indices),), np.int64, self.slot.memory)[:] = self.indices
+
+    def fail(self, row: int, pickled_error: bytes) -> None:
+        """Note a failure; the one with the lowest row counts, as if rows were loaded in order."""
+        if self.failure is None or row < self.failure.row:
+            self.failure = Failure(row, pickled_error)
+
+    def split(self, run: Run) -> None:
+        """Have a run loaded row by row, so that the next death says which sample it was."""
+        place = self.pending.index(run)
+        self.pending[place : place + 1] = [
+            Run(row, row + 1, run.deaths) for row in reversed(range(run.first, run.last))
+        ]
+
+    def drop_unwanted(self) -> None:
+        """Forget runs that are not on the board and need not be, since the outcome is settled."""
+        if self.cancelled or self.failure:
+            row = -1 if self.cancelled or not self.failure else self.failure.row
+            self.pending = [
+                run for run in self.pending if run.number != UNPOSTED or run.first <= row
+            ]
+
+    def collate(self, collator: Collator) -> Any:
+        """Returns the minibatch of rows that are all there."""
+        if self.layout is None:
+            rows = range(len(self.indices))
+            return collator.stack([self.leftovers[row] for row in rows], self.indices)
+        layout = self.layout.layout
+        arrays = layout.arrays(self.slot.memory, aligned(8 * len(self.indices)), len(self.indices))
+        if not self.leftovers:
+            return layout.minibatch(arrays)
+        # Rows in the slot are exactly what default collation makes of a sample first. Not
+        # `array[row]`: as scalars, bytes would lose the zeros at their end.
+        samples = [
+            self.leftovers[row]
+            if row in self.leftovers
+            else layout.minibatch([array[row, ...] for array in arrays])
+            for row in range(len(self.indices))
+        ]
+        return collator.stack(samples, self.indices)
+
+    def load_collated(self, pickle_nbytes: int) -> None:
+        """Take over what a custom ``collate_fn`` made, as arrays over the memory of the slot."""
+        start = aligned(8 * len(self.indices))
+        extents, pickled = pickle.loads(self.slot.memory[start : start + pickle_nbytes].data)
+        start += aligned(pickle_nbytes)
+        buffers = [self.slot.memory[start + at : start + at + nbytes] for at, nbytes in extents]
+        self.collated = pickle.loads(pickled, buffers=buffers)
+
+    def load_spilled(self, spilled: bytes, collator: Collator) -> int:
+        """Take over what had no room in the slot; returns how many bytes would have sufficed."""
+        pickled, parts = pickle.loads(spilled)
+        buffers = [collator.copy(part) for part in parts]
+        self.collated = pickle.loads(pickled, buffers=buffers)
+        return sum(aligned(len(part)) for part in parts) + aligned(len(pickled) + 64 * len(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLayout:
+    """A layout that workers can look up in the arena."""
+
+    number: int
+    layout: Layout
+    slot: Slot
+    pickle_nbytes: int

@@ -1,0 +1,461 @@
+"""The pool: the parent's side of the board, where minibatches are posted and waited for.
+
+A job's way is told in `_board`, a slot's in `_arena`, a worker's in `_crew`, a minibatch's in
+`_flight`. Whichever thread waits for a minibatch does the parent's work: the pool has no thread of
+its own. All bookkeeping can be made anew from the flights and the board, and is made anew when a
+worker has died, or when an exception such as ``KeyboardInterrupt`` came in between.
+"""
+
+import contextlib
+import os
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fifteen_data_loaders._buffers import aligned, size_class
+from fifteen_data_loaders._collate import Collator
+from fifteen_data_loaders._errors import WorkerDiedError, WorkerError
+from fifteen_data_loaders._fetch import abbreviated
+from fifteen_data_loaders._inline import closed_error
+from fifteen_data_loaders._layout import Layout, layout_of
+from fifteen_data_loaders._plan import Request
+from fifteen_data_loaders._workers._arena import Arena
+from fifteen_data_loaders._workers._board import (
+    FAILED,
+    NUMBER,
+    PENDING,
+    PLACES,
+    WRITTEN,
+    Answer,
+    Board,
+    Job,
+    board_nbytes,
+)
+from fifteen_data_loaders._workers._crew import Crew, Death
+from fifteen_data_loaders._workers._flight import UNPOSTED, Flight, KnownLayout, Run
+from fifteen_data_loaders._workers._pace import Pace
+from fifteen_data_loaders._workers._payload import pickle_payload
+from fifteen_data_loaders._workers._process import surroundings
+from fifteen_data_loaders._workers._shared_classes import dumps
+from fifteen_data_loaders._workers._spill import read_spill, remove_spill
+
+_DEATHS_PER_SAMPLE = 3
+
+# How long a thread waits before it looks again by itself; nothing depends on it but recovery from
+# an interrupt at a most unlucky moment.
+_RECHECK_SECONDS = 1.0
+
+
+class WorkerPool:
+    """Worker processes that load minibatches of one dataset, once they have it. Thread-safe."""
+
+    def __init__(
+        self,
+        worker_count: int,
+        thread_count: int,
+        *,
+        collated: bool,
+        shard_index: int,
+    ) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Condition()
+        self._collated = collated
+        self._collator = Collator()
+        self.pace: Pace = Pace(worker_count * thread_count, collated=collated)
+        self._payload_fd = os.memfd_create("fifteen-payload", os.MFD_CLOEXEC)
+        self._board_fd = os.memfd_create("fifteen-board", os.MFD_CLOEXEC)
+        os.ftruncate(self._board_fd, board_nbytes(worker_count, thread_count))
+        self._board = Board(self._board_fd, worker_count, thread_count)
+        self._arena = Arena()
+        self._jobs_out, self._jobs_in = os.pipe()
+        # The workers' end of the pipe must block and this one must not: two descriptions.
+        self._jobs_drain = os.open(f"/proc/self/fd/{self._jobs_out}", os.O_RDONLY | os.O_NONBLOCK)
+
+        self._flights: dict[int, Flight] = {}
+        """Those with pending runs, wanted or not, in the order of posting."""
+        self._places = list(range(PLACES))
+        """Free places on the board."""
+        self._generation = 0
+        self._layouts_made = 0
+        self._layout: KnownLayout | None = None
+        self._collated_nbytes = 0
+        self._half_done = False
+        """Whether the bookkeeping was, or is being, changed."""
+        self._listener: int | None = None
+        """The thread that waits for the doorbell; others wait until it has been answered."""
+        self._rings = 0
+        """How often the doorbell was answered."""
+        self._closed = False
+        self._classes: list[type] = []
+        """Those that were sent by value, for as long as workers may send them back."""
+
+        boot = {
+            "payload": self._payload_fd,
+            "board": self._board_fd,
+            "arena": self._arena.fd,
+            "jobs": self._jobs_out,
+            "workers": worker_count,
+            "threads": thread_count,
+            "shard": shard_index,
+        }
+        inherited = (self._payload_fd, self._board_fd, self._arena.fd, self._jobs_out)
+        self.crew: Crew = Crew(self._board, surroundings(boot), inherited, worker_count)
+        try:
+            self.crew.start_missing()
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, dataset: Any, collate_fn: Any) -> list[str]:
+        """Hand out the dataset, while the workers start; called once.
+
+        Returns:
+            The classes of random number generators that the dataset holds.
+
+        Raises:
+            TypeError: if it cannot be pickled.
+        """
+        pickled = pickle_payload(self._payload_fd, dataset, collate_fn)
+        self._classes = pickled.classes
+        self.crew.send(pickled.header)
+        return pickled.random_states
+
+    def post(self, request: Request) -> Flight:
+        """Put a minibatch on the board, to be loaded as soon as a worker is free."""
+        with self._bookkeeping():
+            self._forget_cancelled()
+            indices = request.loaded_indices
+            row_count = len(indices)
+            slot = self._arena.lend(aligned(8 * row_count) + self._slot_nbytes(row_count))
+            length = self.pace.run_length(row_count)
+            runs = [
+                Run(first, min(first + length, row_count)) for first in range(0, row_count, length)
+            ]
+            flight = Flight(request, indices, slot, self._layout, runs[::-1])
+            flight.write_indices()
+            self._flights[id(flight)] = flight
+            self._post_runs(flight, runs)
+            return flight
+
+    def wait(self, flight: Flight, timeout: float | None) -> None:
+        """Wait until a flight is complete.
+
+        Raises:
+            TimeoutError: after ``timeout`` seconds; the flight goes on and can be waited for again.
+            WorkerDiedError: if a worker cannot be started; likewise.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            rings = self._rings
+            if self._is_complete(flight):
+                return
+            remaining = _RECHECK_SECONDS
+            if deadline is not None:
+                remaining = min(remaining, deadline - time.monotonic())
+            if remaining <= 0:
+                raise self._time_out(flight, timeout)
+            self._answer_doorbell(remaining, rings)
+
+    def minibatch(self, flight: Flight) -> Any:
+        """Returns the minibatch of a flight that is complete.
+
+        Raises:
+            WorkerDiedError: if workers died over it.
+            Exception: what the dataset or the ``collate_fn`` raised.
+        """
+        if flight.failure is not None:
+            raise flight.failure.error()
+        if self._collated:
+            return flight.collated
+        minibatch = flight.collate(self._collator)
+        if flight.leftovers:
+            self._learn_layout(flight)
+        return minibatch
+
+    def cancel(self, flight: Flight) -> None:
+        """Say that nobody wants a flight any more; takes no lock, for finalisers call it."""
+        flight.cancelled = True
+        # On a board that is closed, or that another thread closes now, there is nothing to cancel.
+        with contextlib.suppress(TypeError, ValueError):
+            for run in list(flight.pending):
+                if run.number != UNPOSTED:
+                    self._board.cancel(run.number)
+
+    def close(self) -> None:
+        """End all workers and release everything but the memory of minibatches; idempotent."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._closed = True
+            # Threads that wait find out at once; their descriptors stay until they have.
+            self.crew.ring()
+            while self._listener not in (None, threading.get_ident()):
+                self._lock.wait(0.1)
+            self.crew.close()
+            self._flights.clear()
+            self._layout = None
+            self._arena.close()
+            self._board.close()
+            for fd in (
+                self._payload_fd,
+                self._board_fd,
+                self._jobs_out,
+                self._jobs_in,
+                self._jobs_drain,
+            ):
+                os.close(fd)
+
+    def check_usable(self) -> None:
+        """Refuse a pool that is closed, or that a forked child inherited.
+
+        Raises:
+            RuntimeError: in these cases.
+        """
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this DataLoader's workers belong to the process that forked: construct a loader "
+                "of its own in the child"
+            )
+        if self._closed:
+            raise closed_error()
+
+    @contextlib.contextmanager
+    def _bookkeeping(self) -> Iterator[None]:
+        """Hold the lock; if an exception came in between last time, make the books anew first."""
+        with self._lock:
+            self.check_usable()
+            if self._half_done:
+                self._repost()
+            self._half_done = True
+            yield
+            self._half_done = False
+
+    def _is_complete(self, flight: Flight) -> bool:
+        with self._lock:
+            # Most rings are for a run that is not the last one of this flight.
+            usual = not self._closed and self.crew.is_complete
+            if usual and flight.pending and self._is_open(flight.pending[-1]):
+                return False
+        with self._bookkeeping():
+            if self.crew.start_error is not None:
+                error, self.crew.start_error = self.crew.start_error, None
+                raise error
+            self.crew.start_missing()
+            self.crew.let_go_of_starts()
+            self._absorb(flight)
+            if flight.pending and flight.pending[0].number == UNPOSTED:
+                self._make_room()
+            return not flight.pending
+
+    def _answer_doorbell(self, timeout: float, rings: int) -> None:
+        """Wait until a worker has something to say, unless one had since ``rings`` was read."""
+        with self._lock:
+            if self._closed or self._rings != rings:
+                return
+            if self._listener not in (None, threading.get_ident()):
+                if not self._lock.wait(timeout):
+                    self._listener = None
+                return
+            self._listener = threading.get_ident()
+        may_have_died = False
+        try:
+            may_have_died = self.crew.listen(timeout)
+        finally:
+            with self._lock:
+                self._listener = None
+                self._rings += 1
+                self._lock.notify_all()
+        if may_have_died:
+            with self._bookkeeping():
+                for death in self.crew.bury():
+                    self._count_death(death)
+                self._repost()
+
+    def _post_runs(self, flight: Flight, runs: list[Run]) -> None:
+        """Put runs on the board, as far as there is room."""
+        request, slot, known = flight.request, flight.slot, flight.layout
+        numbers = []
+        for run in runs:
+            if not self._places:
+                break
+            self._generation += PLACES
+            run.number = self._generation + self._places.pop()
+            self._board.write_job(
+                Job(
+                    run.number,
+                    self._collated,
+                    run.first,
+                    run.last,
+                    len(flight.indices),
+                    slot.chunk.start,
+                    len(slot.chunk.memory),
+                    slot.start,
+                    slot.nbytes,
+                    known.number if known else 0,
+                    known.slot.chunk.start if known else 0,
+                    len(known.slot.chunk.memory) if known else 0,
+                    known.slot.start if known else 0,
+                    known.pickle_nbytes if known else 0,
+                    request.shuffle_seed is not None,
+                    request.shuffle_seed or 0,
+                    request.minibatch,
+                )
+            )
+            numbers.append(NUMBER.pack(run.number))
+        os.write(self._jobs_in, b"".join(numbers))
+
+    def _make_room(self) -> None:
+        """Take what is done off the board, and put on it what had no room."""
+        for flight in list(self._flights.values()):
+            self._absorb(flight)
+            unposted = [run for run in reversed(flight.pending) if run.number == UNPOSTED]
+            if unposted and self._places:
+                self._post_runs(flight, unposted)
+
+    def _forget_cancelled(self) -> None:
+        for flight in [flight for flight in self._flights.values() if flight.cancelled]:
+            self._absorb(flight)
+
+    def _absorb(self, flight: Flight) -> None:
+        """Take note of the runs of a flight that are done, in their order."""
+        flight.drop_unwanted()
+        while flight.pending and flight.pending[-1].number != UNPOSTED:
+            run = flight.pending[-1]
+            outcome = self._board.outcomes[run.number % PLACES]
+            if outcome == PENDING:
+                return
+            answer = self._board.read_answer(run.number)
+            flight.nanoseconds += answer.nanoseconds
+            if not flight.cancelled:
+                self._note_answer(flight, run, outcome, answer)
+            # In this order an interrupt anywhere in between loses nothing but a few pages.
+            flight.pending.pop()
+            self._places.append(run.number % PLACES)
+            if answer.spill_nbytes:
+                fd = self.crew.spill_fds[answer.worker]
+                remove_spill(fd, answer.spill_start, answer.spill_nbytes)
+        if not flight.pending and self._flights.pop(id(flight), False) and not flight.cancelled:
+            self.pace.note(flight.nanoseconds, len(flight.indices))
+
+    def _note_answer(self, flight: Flight, run: Run, outcome: int, answer: Answer) -> None:
+        try:
+            self._take_over(flight, run, outcome, answer)
+        except Exception as error:
+            indices = abbreviated(flight.indices[run.first : run.last])
+            refused = WorkerError(
+                f"what came of sample(s) {indices} was pickled in a worker process, but cannot be "
+                f"unpickled: {type(error).__name__}: {error}"
+            )
+            self._fail(flight, run.first, pickle.dumps(refused))
+
+    def _take_over(self, flight: Flight, run: Run, outcome: int, answer: Answer) -> None:
+        if outcome == WRITTEN:
+            if self._collated and answer.pickle_nbytes:
+                flight.load_collated(answer.pickle_nbytes)
+            return
+        fd = self.crew.spill_fds[answer.worker]
+        spilled = read_spill(fd, answer.spill_start, answer.spill_nbytes)
+        if outcome == FAILED:
+            self._fail(flight, run.first, spilled)
+        elif self._collated:
+            nbytes = flight.load_spilled(spilled, self._collator)
+            self._collated_nbytes = max(self._collated_nbytes, size_class(nbytes, 1))
+        else:
+            flight.leftovers.update(pickle.loads(spilled))
+
+    def _fail(self, flight: Flight, row: int, pickled_error: bytes) -> None:
+        flight.fail(row, pickled_error)
+        for run in flight.pending:
+            if run.first > row and run.number != UNPOSTED:
+                self._board.cancel(run.number)
+
+    def _slot_nbytes(self, row_count: int) -> int:
+        if self._collated:
+            return self._collated_nbytes
+        return self._layout.layout.nbytes(row_count) if self._layout else 0
+
+    def _learn_layout(self, flight: Flight) -> None:
+        """Remember what samples look like now, so that they need not come back as they are."""
+        with self._bookkeeping():
+            if flight.layout is not self._layout or len(flight.leftovers) < len(flight.indices):
+                return
+            layout = layout_of(flight.leftovers[0])
+            if layout is not None and (self._layout is None or self._layout.layout != layout):
+                self._layout = self._publish(layout)
+
+    def _publish(self, layout: Layout) -> KnownLayout:
+        pickled = dumps(layout)
+        slot = self._arena.lend(len(pickled))
+        slot.memory[: len(pickled)] = np.frombuffer(pickled, np.uint8)
+        self._layouts_made += 1
+        return KnownLayout(self._layouts_made, layout, slot, len(pickled))
+
+    def _repost(self) -> None:
+        """Make the books anew: every run that is not done and that no live worker has is posted."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._jobs_drain, 1 << 16):
+                pass
+        claims = self.crew.claims()
+        kept = set()
+        for flight in self._flights.values():
+            for run in flight.pending:
+                if run.number in claims or self._is_done(run):
+                    kept.add(run.number % PLACES)
+                else:
+                    run.number = UNPOSTED
+        self._places = [place for place in range(PLACES) if place not in kept]
+        self._make_room()
+
+    def _is_done(self, run: Run) -> bool:
+        return run.number != UNPOSTED and self._board.outcomes[run.number % PLACES] != PENDING
+
+    def _is_open(self, run: Run) -> bool:
+        return run.number != UNPOSTED and self._board.outcomes[run.number % PLACES] == PENDING
+
+    def _count_death(self, death: Death) -> None:
+        """Hold a death against the rows that were being loaded, and only these."""
+        for flight in self._flights.values():
+            for run in list(flight.pending):
+                if run.number not in death.claims or self._is_done(run):
+                    continue
+                run.number = UNPOSTED
+                run.deaths += not death.on_purpose
+                if run.deaths < _DEATHS_PER_SAMPLE:
+                    if not self._collated:
+                        flight.split(run)
+                    continue
+                flight.pending.remove(run)
+                indices = abbreviated(flight.indices[run.first : run.last])
+                error = WorkerDiedError(
+                    f"{death.description} while it loaded sample(s) {indices} of the dataset, as "
+                    f"did {_DEATHS_PER_SAMPLE - 1} workers before it"
+                )
+                self._fail(flight, run.first, pickle.dumps(error))
+
+    def _time_out(self, flight: Flight, timeout: float | None) -> TimeoutError:
+        """Kill the workers that hold a flight up."""
+        with self._bookkeeping():
+            claims = self.crew.claims()
+            stuck = [
+                run for run in flight.pending if run.number in claims and not self._is_done(run)
+            ]
+            if stuck:
+                pids = self.crew.kill({claims[run.number] for run in stuck})
+                indices = [i for run in stuck for i in flight.indices[run.first : run.last]]
+                doing = f"while loading sample(s) {abbreviated(sorted(indices))} of the dataset"
+            else:
+                pids = self.crew.kill(self.crew.ready)
+                doing = "before they took up its samples"
+        if not pids:
+            return TimeoutError(
+                f"no minibatch within `timeout`={timeout} s: the worker processes are still "
+                f"starting, and go on with that"
+            )
+        return TimeoutError(
+            f"no minibatch within `timeout`={timeout} s: killed worker process(es) "
+            f"{', '.join(map(str, pids))} {doing}. The next attempt is made by new ones"
+        )

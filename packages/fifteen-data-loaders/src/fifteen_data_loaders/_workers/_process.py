@@ -1,0 +1,176 @@
+"""A worker process: how it is started, watched and ended. The parent's side."""
+
+import contextlib
+import marshal
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# Runs before anything can be imported by its name; the rest is in `_child`.
+_BOOTSTRAP = (
+    "import marshal, os, sys; boot = marshal.loads(os.pread({fd}, 1 << 24, 0)); "
+    "sys.path[:] = boot['path']; from fifteen_data_loaders._workers._child import main; main(boot)"
+)
+
+# Before jax and numpy are imported in the worker. Workers never take an accelerator: the parent
+# needs its memory. Several workers with a thread pool for each core would fight over the cores.
+_ALWAYS = {"JAX_PLATFORMS": "cpu"}
+_UNLESS_SET = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Iteration orders of sets must not differ between workers.
+    "PYTHONHASHSEED": "0",
+    # Else glibc gives the memory of every sample back to the system and faults it in again.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
+
+
+class Surroundings(NamedTuple):
+    """What a worker takes over from the process that constructed the loader, as it was then."""
+
+    environment: Mapping[str, str]
+    directory: str | None
+    boot: dict[str, Any]
+    """For `_child.main`: only what ``marshal`` knows."""
+
+
+def surroundings(boot: dict[str, Any]) -> Surroundings:
+    """Note the environment, working directory and import path for workers started at any time."""
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:
+        directory = None
+    path = [entry or directory or "" for entry in sys.path]
+    return Surroundings(
+        {**_UNLESS_SET, **os.environ, **_ALWAYS},
+        directory,
+        {**boot, "path": path, "argv": list(getattr(sys, "argv", []))},
+    )
+
+
+class WorkerProcess:
+    """One worker process, started at construction and gone at the latest when its parent is.
+
+    Every worker has its own lifeline, a pipe whose only writing end the parent holds; when that
+    closes, by `close` or because the parent died, the kernel kills the worker at once.
+    """
+
+    def __init__(
+        self, index: int, around: Surroundings, spill_fd: int, inherited: tuple[int, ...]
+    ) -> None:
+        self.index = index
+        self.killed_on_purpose = False
+        """Whether the parent ended it, so that its death is nobody's fault."""
+        with contextlib.ExitStack() as kept, contextlib.ExitStack() as passed_on:
+            # What is kept is released only if the start fails, what is passed on always.
+            self._stderr_fd: int | None = os.memfd_create("fifteen-stderr", os.MFD_CLOEXEC)
+            kept.callback(os.close, self._stderr_fd)
+            lifeline, self._lifeline = os.pipe()
+            passed_on.callback(os.close, lifeline)
+            kept.callback(os.close, self._lifeline)
+            boot_fd = os.memfd_create("fifteen-boot", os.MFD_CLOEXEC)
+            passed_on.callback(os.close, boot_fd)
+            stderr = _duplicate_of_stderr()
+            passed_on.callback(os.close, stderr)
+            boot = {
+                **around.boot,
+                "index": index,
+                "lifeline": lifeline,
+                "stderr": stderr,
+                "spill": spill_fd,
+            }
+            os.pwrite(boot_fd, marshal.dumps(boot), 0)
+            passed = (lifeline, boot_fd, stderr, spill_fd, *inherited)
+            self._process = _spawn(around, boot_fd, self._stderr_fd, passed)
+            kept.callback(self._process.wait)
+            kept.callback(self._process.kill)
+            self.pidfd: int = os.pidfd_open(self._process.pid)
+            """Readable once the process is dead, whoever else holds its pipes."""
+            kept.pop_all()
+        self.pid: int = self._process.pid
+
+    def send(self, header: bytes) -> None:
+        """Tell the process where to find its payload."""
+        # One that died in the meantime is found out by its pidfd.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, header)
+
+    def close_lifeline(self) -> None:
+        """Close this process's end, and nothing else."""
+        os.close(self._lifeline)
+
+    def forget_startup(self) -> None:
+        """Let go of what the process printed while it started; from now on it prints for itself."""
+        if self._stderr_fd is not None:
+            os.close(self._stderr_fd)
+            self._stderr_fd = None
+
+    def startup_stderr(self) -> str:
+        """Returns what the process printed before it was ready."""
+        if self._stderr_fd is None:
+            return ""
+        return os.pread(self._stderr_fd, 1 << 20, 0).decode(errors="replace")
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the process is no more; returns at once."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End the process now; `describe_death` waits until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def describe_death(self) -> str:
+        """Reap the process and say how it ended, with the likely cause."""
+        code = self._process.wait()
+        if code >= 0:
+            return f"worker process {self.pid} exited with code {code}"
+        import signal
+
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        cause = {
+            "SIGKILL": ", often the system's answer to a lack of memory",
+            "SIGSEGV": ", a crash in native code",
+            "SIGBUS": ", often a lack of memory or a file that was cut short",
+            "SIGABRT": ", a crash in native code",
+        }.get(name, "")
+        return f"worker process {self.pid} was ended by {name}{cause}"
+
+    def close(self) -> None:
+        """Release everything; the process must be dead."""
+        self._process.wait()
+        os.close(self._lifeline)
+        os.close(self.pidfd)
+        self.forget_startup()
+
+
+def _spawn(
+    around: Surroundings, boot_fd: int, stderr_fd: int, passed: tuple[int, ...]
+) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [
+            sys.executable,
+            *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+            "-c",
+            _BOOTSTRAP.format(fd=boot_fd),
+        ],
+        stdin=subprocess.DEVNULL,
+        stderr=stderr_fd,
+        env=around.environment,
+        cwd=around.directory,
+        pass_fds=passed,
+        # Ctrl-C goes to the process group of the terminal.
+        process_group=0,
+    )
+
+
+def _duplicate_of_stderr() -> int:
+    try:
+        return os.dup(2)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)

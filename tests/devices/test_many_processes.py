@@ -1,0 +1,248 @@
+"""`jax.distributed` programs of several processes on this machine, over the loopback device."""
+
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.devices.one_of_many import MINIBATCH_SIZE, SAMPLE_COUNT
+from tests.devices.stand_ins import Minibatches
+
+DEVICES_PER_PROCESS = 2
+LIMIT_SECONDS = 100
+
+Results = list[dict[str, Any]]
+
+
+def run_processes(count: int) -> Results:
+    """Returns what every process printed; none of them is left in any case."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = f"--xla_force_host_platform_device_count={DEVICES_PER_PROCESS}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.devices.one_of_many", str(i), str(count), str(port)],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "XLA_FLAGS": flags},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    try:
+        ended = [process.communicate(timeout=LIMIT_SECONDS) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    for process, (_, err) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, err
+    return [json.loads(out.splitlines()[-1]) for out, _ in ended]
+
+
+@functools.cache
+def results_of(count: int) -> Results:
+    return run_processes(count)
+
+
+def joined(results: Results, case: str) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Put the minibatches together from the shards that all processes hold."""
+    for result in results:
+        assert "error" not in result[case], result[case]["error"]
+    minibatches = list[dict[str, np.ndarray[Any, Any]]]()
+    for parts in zip(*(result[case]["minibatches"] for result in results), strict=True):
+        minibatches.append({})
+        for name in parts[0]:
+            whole = np.full(parts[0][name]["shape"], np.nan)
+            for part in parts:
+                assert part[name]["shape"] == parts[0][name]["shape"]
+                for index, data in part[name]["shards"]:
+                    place = tuple(slice(*bounds) for bounds in index)
+                    known = whole[place]
+                    # Devices that hold the same rows hold equal ones.
+                    assert np.isnan(known).all() or np.array_equal(known, data)
+                    whole[place] = data
+            assert not np.isnan(whole).any()
+            minibatches[-1][name] = whole
+    return minibatches
+
+
+def errors(results: Results, case: str) -> list[list[str]]:
+    return [result[case].get("error", ["", ""]) for result in results]
+
+
+on_2_and_4_processes = pytest.mark.parametrize("count", [2, 4])
+
+
+@on_2_and_4_processes
+def test_the_programs_end_and_leave_nothing(count: int, no_leftovers: None) -> None:
+    assert len(results_of(count)) == count
+
+
+@on_2_and_4_processes
+@pytest.mark.parametrize(
+    "case",
+    [
+        "flat",
+        "reversed",
+        "replicated",
+        "model within",
+        "model within, columns",
+        "model across",
+        "model across, columns",
+        "model across pairs",
+        "prefetched",
+    ],
+)
+def test_many_processes_make_the_minibatches_of_one(count: int, case: str) -> None:
+    expected = list(Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE))
+    for minibatch, whole in zip(joined(results_of(count), case), expected, strict=True):
+        assert np.array_equal(minibatch["x"], whole["x"])
+        assert np.array_equal(minibatch["y"], whole["y"])
+
+
+@on_2_and_4_processes
+def test_devices_of_all_processes_divide_the_rows_of_all(count: int) -> None:
+    expected = list(Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE))
+    for minibatch, whole in zip(joined(results_of(count), "devices"), expected, strict=True):
+        shape = (count * DEVICES_PER_PROCESS, -1, 4)
+        assert np.array_equal(minibatch["x"], whole["x"].reshape(shape))
+
+
+@on_2_and_4_processes
+def test_devices_of_this_process_divide_its_own_rows(count: int) -> None:
+    for result in results_of(count):
+        inputs = Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE, **result["flat"]["shard"])
+        for minibatch, own in zip(joined([result], "local devices"), inputs, strict=True):
+            assert np.array_equal(minibatch["y"].ravel(), own["y"])
+
+
+@on_2_and_4_processes
+def test_scalars_go_with_rows(count: int) -> None:
+    minibatches = joined(results_of(count), "with scalars")
+    assert [minibatch["scale"].tolist() for minibatch in minibatches] == [2.0] * 3
+
+
+@on_2_and_4_processes
+def test_a_computation_sees_the_rows_of_all_processes(count: int) -> None:
+    expected = [whole["y"].sum() for whole in Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE)]
+    sums = [minibatch["y"].tolist() for minibatch in joined(results_of(count), "sums")]
+    assert sums == [[total] for total in expected]
+
+
+@on_2_and_4_processes
+def test_shapes_may_change_on_all_processes_together(count: int) -> None:
+    shapes = [minibatch[""].shape for minibatch in joined(results_of(count), "change together")]
+    assert shapes == [(8 * count, 1), (8 * count, 2), (8 * count, 1), (8 * count, 2)]
+
+
+@on_2_and_4_processes
+def test_padding_gives_every_process_as_many_minibatches_of_one_shape(count: int) -> None:
+    minibatches = joined(results_of(count), "padded")
+    assert [minibatch["y"].shape for minibatch in minibatches] == [(MINIBATCH_SIZE,)] * 3
+    counted = [minibatch["y"][minibatch["mask"] == 1] for minibatch in minibatches]
+    assert sorted(np.concatenate(counted)) == list(range(SAMPLE_COUNT - 13))
+
+
+@on_2_and_4_processes
+def test_the_state_does_not_depend_on_the_processes(count: int) -> None:
+    assert [stop["step"].tolist() for stop in joined(results_of(count), "stopped")] == [[1]]
+    expected = list(Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE))[1:]
+    for minibatch, whole in zip(joined(results_of(count), "resumed"), expected, strict=True):
+        assert np.array_equal(minibatch["y"], whole["y"])
+
+
+@on_2_and_4_processes
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        (
+            "interleaved",
+            "process 0 holds the parts [0, {count}] of {device_count} that the rows are divided "
+            "into; each process must hold one contiguous block, all of the same size. Order the "
+            "devices of the mesh by process, as `jax.devices()` is",
+        ),
+        (
+            "rows on every process",
+            "`minibatch['y']` has the rows of shard {process} of {count}, but P() places shard 0 "
+            "of 1 on this process; every leaf with rows needs them on the same axes of the mesh",
+        ),
+        (
+            "no shard",
+            "`sharding_map` joins the rows of {count} processes, and `inputs` does not say which "
+            "it loads; pass `**process_shard(sharding)` to the data loader, here "
+            "`shard_index={process}, shard_count={count}`, or load these rows yourself and pass "
+            "`shard=({process}, {count})`",
+        ),
+        (
+            "forgotten shard",
+            "each of {count} processes loads all 16 rows of every minibatch; pass "
+            "`**process_shard(sharding)` to the data loader, here `shard_index={process}, "
+            "shard_count={count}`",
+        ),
+        (
+            "contradicting shards",
+            "`shard` is (7, 8), but `inputs` says that it loads shard {process} of {count}",
+        ),
+        (
+            "host rows prefetched",
+            "`minibatch['x']` is data of one process, but `device` is a sharding that spans "
+            "several; use `sharding_map(inputs, sharding)` inside of `prefetching_map`",
+        ),
+    ],
+)
+def test_what_would_go_wrong_is_refused_with_the_cure(count: int, case: str, message: str) -> None:
+    for process, (kind, said) in enumerate(errors(results_of(count), case)):
+        device_count = count * DEVICES_PER_PROCESS
+        assert kind == "ValueError"
+        assert said.replace("PartitionSpec", "P") == message.format(
+            process=process, count=count, device_count=device_count
+        )
+
+
+@on_2_and_4_processes
+def test_a_shard_that_two_processes_load_is_refused_on_all(count: int) -> None:
+    reason = (
+        "`inputs` loads shard 0 of {count}, but the devices of this process hold shard {process} "
+        "of {count}; pass `**process_shard(sharding)` to the data loader, here "
+        "`shard_index={process}, shard_count={count}`"
+    )
+    (_, first), *others = errors(results_of(count), "doubled shard")
+    for process, (_, said) in enumerate(others, start=1):
+        assert said == reason.format(process=process, count=count)
+    assert first == (
+        "another process refused minibatch 0 of this iteration: "
+        + reason.format(process=1, count=count)
+    )
+
+
+@on_2_and_4_processes
+@pytest.mark.parametrize(("case", "step"), [("columns differ", 0), ("columns differ later", 2)])
+def test_shapes_that_differ_are_refused_on_all_processes(count: int, case: str, step: int) -> None:
+    said = "; ".join(
+        f"processes [{process}]: minibatch (8, {process + 2}) float32" for process in range(count)
+    )
+    for result in results_of(count):
+        assert len(result[case]["minibatches"]) == step
+        assert result[case]["error"][1] == (
+            f"minibatch {step} of this iteration differs between processes, whose leaves must "
+            f"have the same shapes and dtypes: {said}. A short last minibatch is filled up by "
+            "`padding_map` and left out by `drop_last=True`"
+        )
+
+
+@on_2_and_4_processes
+def test_a_process_whose_shapes_alone_change_stops(count: int) -> None:
+    *others, last = errors(results_of(count), "columns differ on one")
+    assert others == [["", ""]] * (count - 1)
+    assert last[0] == "TimeoutError"
+    assert last[1].startswith("minibatch 2 of this iteration has new leaf shapes on this process")

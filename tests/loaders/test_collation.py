@@ -1,0 +1,130 @@
+"""What samples become as a minibatch: the same inline, in threads and in workers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from fifteen_data_loaders import DataLoader
+
+from tests.loaders.datasets import SAMPLES, FromFunction, Point, assert_same
+from tests.loaders.pytrees import PYTREES
+
+KINDS = {**SAMPLES, **PYTREES}
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+
+
+@pytest.fixture(params=["threads", "workers", "custom collate in workers"])
+def other(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Returns a function that makes a loader of another kind than the inline one."""
+    options: dict[str, Any] = {
+        "threads": {"num_threads": 3},
+        "workers": {"num_workers": 1},
+        "custom collate in workers": {"num_workers": 1, "collate_fn": _as_list},
+    }[request.param]
+    made = []
+
+    def make(dataset: Any, minibatch_size: int) -> tuple[Any, Any]:
+        inline = {k: v for k, v in options.items() if k == "collate_fn"}
+        loader = DataLoader(dataset, minibatch_size, drop_last=False, **options)
+        made.append(loader)
+        return loader, DataLoader(dataset, minibatch_size, drop_last=False, **inline)
+
+    yield make
+    for loader in made:
+        loader.close()
+
+
+def _as_list(samples: list[Any]) -> list[Any]:
+    return samples
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_minibatches_do_not_depend_on_what_loads_them(other: Any, kind: str) -> None:
+    """Containers, order of keys, dtypes and values are those of inline loading."""
+    loader, inline = other(FromFunction(KINDS[kind]), 3)
+    for seed in (None, 3):
+        for actual, expected in zip(
+            loader.minibatches(seed), inline.minibatches(seed), strict=True
+        ):
+            assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_leaves_are_stacked_as_numpy_does(kind: str) -> None:
+    """Every leaf goes through np.asarray, then all through np.stack."""
+    samples = [KINDS[kind](index) for index in range(23)]
+    is_object = kind == "object"
+    expected = (
+        np.stack([np.asarray(sample) for sample in samples])
+        if is_object
+        else jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *samples)
+    )
+    (minibatch,) = DataLoader(samples, 23).minibatches(None)
+    for one, other in zip(
+        jax.tree.leaves(minibatch), jax.tree.leaves(expected), strict=not is_object
+    ):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    assert jax.tree.structure(minibatch) == jax.tree.structure(expected)
+
+
+def _shapes(index: int) -> Any:
+    return {"a": [np.zeros(2 if index < 6 else 3), index]}
+
+
+def _lists(index: int) -> Any:
+    return {"tokens": [1] * index}
+
+
+def _keys(index: int) -> Any:
+    return {"a": 1} if index < 6 else {"b": 1}
+
+
+def _containers(index: int) -> Any:
+    return [np.zeros(2) if index < 6 else (1, 2)]
+
+
+def _kinds(index: int) -> Any:
+    return Point(1, (2,) if index < 6 else None)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            _shapes,
+            "samples 4 and 6 differ in shape at sample['a'][0]: (2,) against (3,). Stacking needs "
+            "equal shapes: pad or crop the samples, or pass a `collate_fn`",
+        ),
+        (
+            _lists,
+            "samples 4 and 5 differ in structure at sample['tokens']: a list of length 4 against a "
+            "list of length 5. A list is a container, not an array: return np.asarray(...) for a "
+            "leaf",
+        ),
+        (
+            _keys,
+            "samples 4 and 6 differ in structure at sample: a dict with the keys ['a'] against a "
+            "dict with the keys ['b']",
+        ),
+        (
+            _containers,
+            "samples 4 and 6 differ in structure at sample[0]: a leaf against a tuple of length 2",
+        ),
+        (
+            _kinds,
+            "samples 4 and 6 differ in structure at sample.y: a tuple of length 1 against None",
+        ),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+def test_samples_that_cannot_be_stacked_are_named(
+    function: Any, message: str, options: dict[str, Any]
+) -> None:
+    with DataLoader(FromFunction(function), 4, **options) as loader:
+        with pytest.raises(ValueError, match=r"^samples 4 and") as raised:
+            loader.minibatches(None)[1]
+        assert str(raised.value) == message

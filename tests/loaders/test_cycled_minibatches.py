@@ -1,0 +1,170 @@
+"""`cycled_minibatches`: epochs without end, and their state."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from fifteen_data_loaders import DataLoader, InMemoryDataLoader, cycled_minibatches
+
+from tests.loaders.datasets import Squares
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+
+
+class Strangers:
+    """A loader that keeps to the protocol and nothing more."""
+
+    minibatch_size = 2
+
+    def __init__(self, count: int = 3, *, said: int | None = None) -> None:
+        self.count = count
+        self.said = count if said is None else said
+        self.seeds: list[int | None] = []
+
+    def minibatch_count(self) -> int:
+        return self.said
+
+    def minibatches(self, shuffle_seed: int | None) -> Sequence[tuple[int | None, int]]:
+        self.seeds.append(shuffle_seed)
+        return [(shuffle_seed, position) for position in range(self.count)]
+
+
+def _take(iterator: Any, count: int) -> list[Any]:
+    return [next(iterator) for _ in range(count)]
+
+
+def test_none_stays_unshuffled() -> None:
+    train = cycled_minibatches(InMemoryDataLoader(np.arange(4), 2), None)
+    assert [m.tolist() for m in _take(train, 5)] == [[0, 1], [2, 3], [0, 1], [2, 3], [0, 1]]
+
+
+def test_any_loader_is_cycled_and_its_seed_counted_up() -> None:
+    train = cycled_minibatches(Strangers(), 5)
+    assert _take(train, 7) == [(5, 0), (5, 1), (5, 2), (6, 0), (6, 1), (6, 2), (7, 0)]
+
+
+def test_any_loader_is_resumed_by_skipping() -> None:
+    train = cycled_minibatches(Strangers(), 5)
+    for step, expected in enumerate(_take(cycled_minibatches(Strangers(), 5), 8)):
+        state = train.get_state()
+        assert state["step"] == step
+        assert next(train) == expected
+        train.set_state(state)
+        assert next(train) == expected
+        assert next(cycled_minibatches(Strangers(), 5, start_step=step)) == expected
+
+
+def test_a_shorter_epoch_than_was_said_is_followed_by_the_next() -> None:
+    train = cycled_minibatches(Strangers(2, said=3), 5)
+    assert _take(train, 4) == [(5, 0), (5, 1), (6, 0), (6, 1)]
+
+
+def test_an_epoch_without_minibatches_is_no_endless_loop() -> None:
+    loader = Strangers(0, said=3)
+    with pytest.raises(RuntimeError, match="but an epoch had none"):
+        next(cycled_minibatches(loader, 5))
+
+
+@pytest.mark.parametrize("loader", [Strangers(0), InMemoryDataLoader(np.arange(3), 3, True)])
+def test_a_loader_without_minibatches_is_refused(loader: Any) -> None:
+    if isinstance(loader, InMemoryDataLoader):
+        with pytest.warns(UserWarning, match="there are no minibatches"):
+            loader = InMemoryDataLoader(np.arange(3), 4)
+    with pytest.raises(ValueError, match="`dataloader` must have at least one minibatch per epoch"):
+        cycled_minibatches(loader, 0)
+
+
+def test_a_subclass_with_minibatches_of_its_own_is_asked_for_them() -> None:
+    class Reversed(InMemoryDataLoader[Any]):
+        def minibatches(self, shuffle_seed: int | None) -> Any:
+            return super().minibatches(shuffle_seed)[::-1]
+
+    train = cycled_minibatches(Reversed(np.arange(4), 2), None)
+    assert [m.tolist() for m in _take(train, 3)] == [[2, 3], [0, 1], [2, 3]]
+
+
+def test_the_state_is_small_and_fit_for_json() -> None:
+    train = cycled_minibatches(DataLoader(Squares(), 4), 2**63 - 1)
+    next(train)
+    state = train.get_state()
+    assert state == {
+        "version": 1,
+        "step": 1,
+        "shuffle_seed": 2**63 - 1,
+        "sample_count": 23,
+        "minibatch_size": 4,
+        "drop_last": True,
+    }
+    assert json.loads(json.dumps(state)) == state
+    assert len(json.dumps(state)) < 1000
+
+
+def test_a_state_fits_any_count_of_workers_and_shards() -> None:
+    train = cycled_minibatches(DataLoader(Squares(), 4), 3)
+    _take(train, 7)
+    state = train.get_state()
+    expected = next(train)["y"]
+    with DataLoader(Squares(), 4, num_workers=1, shard_index=1, shard_count=2) as loader:
+        other = cycled_minibatches(loader, 3)
+        other.set_state(state)
+        np.testing.assert_array_equal(next(other)["y"], expected[2:])
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shuffle_seed": 4}, "`shuffle_seed` is 4 there and 3 here"),
+        ({"shuffle_seed": None}, "`shuffle_seed` is None there and 3 here"),
+        ({"sample_count": 24}, "`sample_count` is 24 there and 23 here"),
+        ({"minibatch_size": 8}, "`minibatch_size` is 8 there and 4 here"),
+        ({"drop_last": False}, "`drop_last` is False there and True here"),
+        ({"version": 2}, "`version` is 2 there and 1 here"),
+    ],
+)
+def test_a_state_of_other_data_is_refused(change: dict[str, Any], message: str) -> None:
+    train = cycled_minibatches(DataLoader(Squares(), 4), 3)
+    with pytest.raises(ValueError, match="`state` does not belong") as raised:
+        train.set_state({**train.get_state(), **change})
+    assert str(raised.value) == f"`state` does not belong to this iteration: {message}"
+
+
+@pytest.mark.parametrize("state", [None, 5, {}, {"step": 3}, [("step", 3)]])
+def test_what_is_no_state_is_refused(state: Any) -> None:
+    train = cycled_minibatches(DataLoader(Squares(), 4), 3)
+    with pytest.raises(TypeError) as raised:
+        train.set_state(state)
+    assert str(raised.value) == (
+        "`state` must be what get_state() returned, a dict with the keys ['version', 'step', "
+        f"'shuffle_seed', 'sample_count', 'minibatch_size', 'drop_last'], got {state!r}"
+    )
+
+
+@pytest.mark.parametrize("make", [Strangers, lambda: DataLoader(Squares(), 4)])
+def test_a_closed_iteration_is_over(make: Any) -> None:
+    train = cycled_minibatches(make(), 0)
+    next(train)
+    train.close()
+    train.close()
+    with pytest.raises(StopIteration):
+        next(train)
+
+
+def test_the_next_epoch_is_loading_before_this_one_ends() -> None:
+    """While the last minibatch of an epoch is in use, samples of the next are asked for."""
+    asked: list[int] = []
+
+    class Recorded(Squares):
+        def __getitem__(self, index: int) -> Any:
+            asked.append(index)
+            return super().__getitem__(index)
+
+    with DataLoader(Recorded(8), 4, num_threads=2) as loader:
+        train = cycled_minibatches(loader, None)
+        _take(train, 2)
+        while len(asked) < 16:
+            pass
+        train.close()
+    assert sorted(asked[8:16]) == list(range(8))

@@ -1,0 +1,387 @@
+"""What users see when their code, or a worker, fails."""
+
+import logging
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fifteen_data_loaders import DataLoader, WorkerDiedError, WorkerError
+
+from tests.loaders.datasets import FromFunction, Squares
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "inline": {},
+    "threads": {"num_threads": 2},
+    "workers": {"num_workers": 2},
+    "threads in workers": {"num_workers": 1, "num_threads": 2},
+}
+BAD = 9
+
+
+@pytest.fixture(params=list(OPTIONS))
+def options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return OPTIONS[request.param]
+
+
+class OwnError(Exception):
+    """An exception that the default pickling cannot rebuild."""
+
+    def __init__(self, first: int, *, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+        self.first = first
+        self.second = second
+
+
+class OwnOSError(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(2, "no such thing", path)
+        self.path = path
+
+
+def _raise(error: Callable[[], BaseException]) -> FromFunction:
+    def load(index: int) -> int:
+        if index == BAD:
+            raise error()
+        return index
+
+    return FromFunction(load)
+
+
+def _fail(dataset: Any, options: dict[str, Any], **kwargs: Any) -> BaseException:
+    """Returns what is raised at the third minibatch of 4, after two good ones, before two more."""
+    with DataLoader(dataset, 4, **options, **kwargs) as loader:
+        for _ in range(2):
+            iteration = iter(loader.minibatches(None))
+            assert [next(iteration).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+            with pytest.raises(BaseException) as raised:  # noqa: PT011 - the test looks at it.
+                next(iteration)
+            assert [minibatch.tolist() for minibatch in iteration] == [
+                [12, 13, 14, 15],
+                [16, 17, 18, 19],
+            ]
+    return raised.value
+
+
+def test_an_exception_comes_as_itself_at_its_place(options: dict[str, Any]) -> None:
+    """The iteration goes on after it, and so does the loader."""
+    error = _fail(_raise(lambda: OwnError(3, second="four")), options)
+    assert type(error) is OwnError
+    assert (error.first, error.second, str(error)) == (3, "four", "3 and four")
+    assert error.__notes__[0] == "Raised while loading sample 9 of the dataset."
+
+
+def test_a_workers_exception_carries_its_traceback() -> None:
+    error = _fail(_raise(lambda: KeyError("missing")), OPTIONS["workers"])
+    assert type(error) is KeyError
+    assert error.args == ("missing",)
+    assert error.__notes__[1].startswith("In a worker process:\n\nTraceback (most recent call last")
+    assert "raise error()" in error.__notes__[1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OwnOSError("/nowhere"),
+        lambda: FileNotFoundError(2, "no such file", "/nowhere"),
+        lambda: UnicodeDecodeError("utf-8", b"abc", 1, 2, "reason"),
+        lambda: ImportError("no module", name="module", path="/path"),
+        lambda: ExceptionGroup("several", [ValueError("one"), OwnError(1, second="2")]),
+        lambda: TimeoutError("the dataset's own"),
+    ],
+)
+def test_fields_of_builtin_exceptions_arrive(make: Callable[[], BaseException]) -> None:
+    expected, error = make(), _fail(_raise(make), OPTIONS["workers"])
+    assert type(error) is type(expected)
+    assert str(error) == str(expected)
+    for name in ("args", "errno", "filename", "path", "name", "start", "reason", "message"):
+        assert repr(getattr(error, name, None)) == repr(getattr(expected, name, None))
+
+
+def test_the_cause_of_an_exception_arrives() -> None:
+    def load(index: int) -> int:
+        try:
+            return 1 // (index - BAD)
+        except ZeroDivisionError as error:
+            raise ValueError("bad sample") from error
+
+    with (
+        DataLoader(FromFunction(load, 10), 10, num_workers=1) as loader,
+        pytest.raises(ValueError, match=r"^bad sample\n") as raised,
+    ):
+        loader.minibatches(None)[0]
+    assert type(raised.value.__cause__) is ZeroDivisionError
+
+
+def test_the_first_row_that_fails_is_the_one_that_is_raised(options: dict[str, Any]) -> None:
+    def load(index: int) -> int:
+        if index % 2:
+            raise ValueError(index)
+        return index
+
+    with DataLoader(FromFunction(load), 20, **options) as loader:
+        for _ in range(5):
+            with pytest.raises(ValueError, match=r"^1\n"):
+                loader.minibatches(None)[0]
+
+
+def test_what_cannot_be_pickled_arrives_as_a_worker_error() -> None:
+    def load(index: int) -> int:
+        error = ValueError("holds a lock")
+        error.lock = __import__("threading").Lock()  # type: ignore[attr-defined]
+        raise error
+
+    with (
+        DataLoader(FromFunction(load), 4, num_workers=1) as loader,
+        pytest.raises(WorkerError) as raised,
+    ):
+        loader.minibatches(None)[0]
+    assert str(raised.value).startswith(
+        "builtins.ValueError, which cannot be pickled, was raised: Traceback (most recent call"
+    )
+    assert "ValueError: holds a lock\nRaised while loading sample 0 of the dataset." in str(
+        raised.value
+    )
+
+
+def test_stop_iteration_does_not_end_the_epoch(options: dict[str, Any]) -> None:
+    error = _fail(_raise(lambda: StopIteration()), options)
+    assert type(error) is RuntimeError
+    assert str(error) == (
+        "`__getitem__` raised StopIteration, which would end the epoch early without a word"
+    )
+
+
+@pytest.mark.parametrize("make", [lambda: SystemExit(0), lambda: KeyboardInterrupt()])
+def test_what_would_end_a_worker_arrives_as_a_worker_error(
+    make: Callable[[], BaseException],
+) -> None:
+    error = _fail(_raise(make), OPTIONS["workers"])
+    assert type(error) is WorkerError
+    assert str(error) == f"{make()!r} was raised in a worker process"
+    assert "Raised while loading sample 9 of the dataset." in error.__notes__[0]
+
+
+def test_an_exception_of_collate_fn_comes_as_itself(options: dict[str, Any]) -> None:
+    def collate(samples: list[int]) -> Any:
+        if BAD in samples:
+            raise OwnError(1, second="2")
+        return np.array(samples)
+
+    error = _fail(FromFunction(int), options, collate_fn=collate)
+    assert type(error) is OwnError
+
+
+def test_samples_that_cannot_be_pickled_name_the_leaf() -> None:
+    def load(index: int) -> Any:
+        return {"a": [index, (i for i in range(3))]}
+
+    with (
+        DataLoader(FromFunction(load), 4, num_workers=1) as loader,
+        pytest.raises(TypeError) as raised,
+    ):
+        loader.minibatches(None)[0]
+    assert str(raised.value) == (
+        "sample 0 cannot leave its worker process: sample['a'][1] is a generator, and "
+        "cannot pickle 'generator' object"
+    )
+
+
+def test_a_collated_minibatch_that_cannot_be_pickled_names_the_leaf() -> None:
+    def collate(samples: list[int]) -> Any:
+        return {"x": 1, "generator": (sample for sample in samples)}
+
+    with (
+        DataLoader([1, 2], 2, num_workers=1, collate_fn=collate) as loader,
+        pytest.raises(TypeError) as raised,
+    ):
+        loader.minibatches(None)[0]
+    assert str(raised.value) == (
+        "the minibatch of `collate_fn` cannot leave its worker process: minibatch['generator'] is "
+        "a generator, and cannot pickle 'generator' object"
+    )
+
+
+def test_getitems_must_return_as_many_samples_as_it_was_asked_for(
+    options: dict[str, Any],
+) -> None:
+    class Short(Squares):
+        def __getitems__(self, indices: list[int]) -> list[int]:
+            return indices[:-1]
+
+    with (
+        DataLoader(Short(), 4, **options) as loader,
+        pytest.raises(ValueError, match=r"^`dataset.__getitems__` must return one sample for"),
+    ):
+        loader.minibatches(None)[0]
+
+
+class _DiesOnce:
+    """Ends its worker at sample 9, unless somebody has before: the marker is a file."""
+
+    def __init__(self, marker: Path, ending: Callable[[], Any], times: int) -> None:
+        self.marker = marker
+        self.ending = ending
+        self.times = times
+
+    def __getitem__(self, index: int) -> int:
+        if index == BAD:
+            with open(self.marker, "ab") as marker:
+                if marker.tell() < self.times:
+                    marker.write(b"x")
+                    marker.flush()
+                    self.ending()
+        return index
+
+    def __len__(self) -> int:
+        return 23
+
+
+def _segfault() -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+ENDINGS: dict[str, tuple[Callable[[], Any], str]] = {
+    "SIGKILL": (
+        lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "was ended by SIGKILL, often the system's answer to a lack of memory",
+    ),
+    "segfault": (_segfault, "was ended by SIGSEGV, a crash in native code"),
+    "os._exit": (lambda: os._exit(3), "exited with code 3"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("collate", [False, True])
+def test_a_worker_that_dies_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str, collate: bool
+) -> None:
+    """Nothing is lost or doubled, and a warning is logged."""
+    dataset = _DiesOnce(tmp_path / "marker", ENDINGS[ending][0], times=2)
+    more = {"collate_fn": np.array} if collate else {}
+    with DataLoader(dataset, 4, num_workers=2, drop_last=False, **more) as loader:
+        minibatches = [minibatch.tolist() for minibatch in loader.minibatches(None)]
+    assert minibatches == [list(range(i, min(i + 4, 23))) for i in range(0, 23, 4)]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    for record in caplog.records:
+        assert re.fullmatch(
+            rf"worker process \d+ {ENDINGS[ending][1]}; another one takes its place",
+            record.getMessage(),
+        )
+
+
+@pytest.mark.parametrize("collate", [False, True])
+def test_the_third_death_over_one_sample_is_an_error(tmp_path: Path, collate: bool) -> None:
+    """At the minibatch's place; the loader goes on."""
+    dataset = _DiesOnce(tmp_path / "marker", ENDINGS["os._exit"][0], times=3)
+    more = {"collate_fn": np.array} if collate else {}
+    with DataLoader(dataset, 4, num_workers=2, **more) as loader:
+        iteration = iter(loader.minibatches(None))
+        assert [next(iteration).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        with pytest.raises(WorkerDiedError) as raised:
+            next(iteration)
+        assert next(iteration).tolist() == [12, 13, 14, 15]
+        assert loader.minibatches(None)[2].tolist() == [8, 9, 10, 11]
+    samples = r"\[8, 9, 10, 11\]" if collate else r"\[9\]"
+    assert re.fullmatch(
+        rf"worker process \d+ exited with code 3 while it loaded sample\(s\) {samples} of the "
+        rf"dataset, as did 2 workers before it",
+        str(raised.value),
+    )
+
+
+class _CannotLoad:
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __len__(self) -> int:
+        return 4
+
+    def __reduce__(self) -> Any:
+        return _refuse, (os.getpid(),)
+
+
+def _refuse(pid: int) -> Any:
+    raise OSError("no such file in this worker")
+
+
+def test_a_worker_that_cannot_start_is_an_error_with_what_it_printed() -> None:
+    with DataLoader(_CannotLoad(), 2, num_workers=2) as loader:
+        for _ in range(2):
+            with pytest.raises(WorkerDiedError) as raised:
+                loader.minibatches(None)[0]
+            assert re.match(
+                r"worker process \d+ exited with code 1 before it was ready, 2 times. It "
+                r"printed:\n\nTraceback \(most recent call last\):\n",
+                str(raised.value),
+            )
+            assert str(raised.value).endswith("OSError: no such file in this worker")
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_worker_that_hangs_is_killed_after_the_timeout(tmp_path: Path, stop: bool) -> None:
+    """The next attempt succeeds, for the sample hangs once only."""
+    ending = (lambda: os.kill(os.getpid(), signal.SIGSTOP)) if stop else (lambda: time.sleep(1000))
+    dataset = _DiesOnce(tmp_path / "marker", ending, times=1)
+    with DataLoader(dataset, 4, num_workers=2, timeout=5.0) as loader:
+        # On a busy machine workers may take longer than that to start.
+        while True:
+            with suppress(TimeoutError):
+                loader.minibatches(None)[0]
+                break
+        iteration = iter(loader.minibatches(None))
+        assert [next(iteration).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        with pytest.raises(TimeoutError) as raised:
+            next(iteration)
+        assert re.fullmatch(
+            r"no minibatch within `timeout`=5.0 s: killed worker process\(es\) \d+ while loading "
+            r"sample\(s\) \[[0-9, ]*9[0-9, ]*\] of the dataset. The next attempt is made by new "
+            r"ones",
+            str(raised.value),
+        )
+        assert [minibatch.tolist() for minibatch in iteration] == [
+            [8, 9, 10, 11],
+            [12, 13, 14, 15],
+            [16, 17, 18, 19],
+        ]
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.001)
+
+
+def test_ctrl_c_leaves_the_iteration_where_it_was(tmp_path: Path) -> None:
+    """The next call waits for the very minibatch that was interrupted."""
+    parent, waiting, interrupted = os.getpid(), tmp_path / "waiting", tmp_path / "interrupted"
+
+    def load(index: int) -> int:
+        if index == BAD:
+            _wait_for(waiting)
+            if not interrupted.exists():
+                os.kill(parent, signal.SIGINT)
+                _wait_for(interrupted)
+        return index
+
+    with DataLoader(FromFunction(load), 4, num_workers=2) as loader:
+        iteration = iter(loader.minibatches(None))
+        assert [next(iteration).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may come right after the touch.
+            waiting.touch()
+            next(iteration)
+        interrupted.touch()
+        assert [minibatch.tolist() for minibatch in iteration] == [
+            [8, 9, 10, 11],
+            [12, 13, 14, 15],
+            [16, 17, 18, 19],
+        ]

@@ -1,0 +1,116 @@
+"""What a small machine, a container or a cluster lacks: workers get along without it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.loaders import scripts
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+
+_HOLD_A_THOUSAND = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+import numpy as np
+from fifteen_data_loaders import DataLoader
+
+class Dataset:
+    def __getitem__(self, index):
+        return {"a": np.full(500, index), "b": np.full((2, 3), index), "c": index}
+    def __len__(self):
+        return 4000
+
+loader = DataLoader(Dataset(), 4, num_workers=4)
+held = list(loader.minibatches(None))
+assert len(held) == 1000
+for number, minibatch in enumerate(held):
+    for leaf in minibatch.values():
+        rows = leaf.reshape(4, -1)
+        assert (rows == np.arange(4)[:, None] + 4 * number).all()
+print(len(os.listdir("/proc/self/fd")) < 60)
+"""
+
+
+def test_few_descriptors_suffice_for_a_thousand_held_minibatches(tmp_path: Path) -> None:
+    assert scripts.run(tmp_path, _HOLD_A_THOUSAND) == (0, "True\n", "")
+
+
+def test_nothing_needs_dev_shm(tmp_path: Path) -> None:
+    """Docker gives it 64 MB, which other loaders overflow; here it has 64 kB and stays empty."""
+    unshare = shutil.which("unshare")
+    mount = "mount -t tmpfs -o size=64k none /dev/shm"
+    if (
+        unshare is None
+        or subprocess.run(
+            [unshare, "--mount", "sh", "-c", mount], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("this machine does not allow mount namespaces")
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(_HOLD_A_THOUSAND) + 'assert not os.listdir("/dev/shm")\n')
+    command = f'{mount} && exec "{sys.executable}" "{script}"'
+    done = subprocess.run(
+        [unshare, "--mount", "sh", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=scripts.TIMEOUT_SECONDS,
+        check=False,
+        env={**os.environ},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_descriptors_do_not_grow_with_epochs_or_loaders(tmp_path: Path) -> None:
+    source = """
+    import gc, os
+    from fifteen_data_loaders import DataLoader
+
+    loader = DataLoader(list(range(100)), 4, num_workers=2)
+    counts = []
+    for epoch in range(20):
+        list(loader.minibatches(epoch))
+        counts.append(len(os.listdir("/proc/self/fd")))
+    print(max(counts[1:]) - counts[0] <= 0)
+    loader.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        list(DataLoader(list(range(10)), 4, num_workers=1).minibatches(0))
+        gc.collect()
+    print(len(os.listdir("/proc/self/fd")) - before)
+    """
+    assert scripts.run(tmp_path, source) == (0, "True\n0\n", "")
+
+
+def test_a_directory_and_an_import_path_of_construction_are_kept(tmp_path: Path) -> None:
+    """Also for workers that start later, when both have changed."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "datasets_of_mine.py").write_text(
+        "import os\n"
+        "class Dataset:\n"
+        "    def __getitem__(self, index):\n"
+        "        if index == 3 and not os.path.exists('died'):\n"
+        "            open('died', 'w').close()\n"
+        "            os._exit(1)\n"
+        "        return index\n"
+        "    def __len__(self):\n"
+        "        return 4\n"
+    )
+    source = f"""
+    import os, sys, logging
+    logging.disable()
+    os.chdir({str(tmp_path)!r})
+    sys.path.append("modules")
+    from datasets_of_mine import Dataset
+    from fifteen_data_loaders import DataLoader
+
+    loader = DataLoader(Dataset(), 4, num_workers=1)
+    os.chdir("/")
+    sys.path.remove("modules")
+    print(loader.minibatches(None)[0].tolist())
+    """
+    assert scripts.run(tmp_path, source) == (0, "[0, 1, 2, 3]\n", "")
