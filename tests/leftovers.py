@@ -29,7 +29,7 @@ def check(before: Stock, temporary_folder: Path) -> None:
     surplus = take_stock(temporary_folder) - before
     while surplus := surplus & (take_stock(temporary_folder) - before):
         if time.monotonic() > deadline:
-            names = sorted(f"{name} (x{count})" for name, count in surplus.items())
+            names = sorted(f"{_told(name)} (x{count})" for name, count in surplus.items())
             raise AssertionError("left behind: " + "; ".join(names))
         time.sleep(_POLL_SECONDS)
 
@@ -49,6 +49,18 @@ def take_stock(temporary_folder: Path) -> Stock:
     )
 
 
+def _told(name: str) -> str:
+    """Complete the name of a process by what would not stay the same from one look to the next."""
+    kind, _, pid = name.partition(" ")
+    if kind != "process":
+        return name
+    try:
+        process = psutil.Process(int(pid))
+        return f"{name} ({process.status()}: {_command(process)})"
+    except psutil.NoSuchProcess:
+        return f"{name} (ended by now)"
+
+
 def _processes() -> Iterator[str]:
     """Descendants, dead ones that nobody reaped and orphans of dead descendants included."""
     own = psutil.Process()
@@ -60,7 +72,7 @@ def _processes() -> Iterator[str]:
                 session is not None and process.environ().get(SESSION_VARIABLE) == session
             )
             if ours and process != own:
-                yield f"process {process.pid} ({process.status()}: {_command(process)})"
+                yield f"process {process.pid}"
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
 

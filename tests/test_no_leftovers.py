@@ -98,9 +98,9 @@ def _planted(leak: Callable[[], Undo]) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("leak", "name"),
     [
-        (_leak_process, r"process \d+ \((sleeping|running|disk-sleep): .*input\(\)\)"),
+        (_leak_process, r"process \d+ \([a-z-]+: .*input\(\)\)"),
         (_leak_zombie, r"process \d+ \(zombie: .*\)"),
-        (_leak_orphan, r"process \d+ \(sleeping: sleep 60\)"),
+        (_leak_orphan, r"process \d+ \([a-z-]+: sleep 60\)"),
         (_leak_thread, r"thread \d+ \(planted\)"),
         (_leak_bare_thread, r"thread \d+ \(not started by threading\)"),
         (_leak_file_descriptor, r"descriptor of /dev/null"),
