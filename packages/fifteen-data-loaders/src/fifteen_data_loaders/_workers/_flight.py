@@ -53,6 +53,8 @@ class Flight:
     layout: "KnownLayout | None"
     pending: list[Run]
     """Runs that are not done, the first one last."""
+    awaited: Run | None = None
+    """The run whose end the worker rings for."""
     cancelled: bool = False
     leftovers: dict[int, Any] = field(default_factory=dict)
     """Samples that came back as they are, by row, since they did not fit a row exactly."""

@@ -23,15 +23,14 @@ from numpy.typing import NDArray
 from fifteen_data_loaders._buffers import aligned
 from fifteen_data_loaders._workers._shared_classes import share_class
 
-HEADER = struct.Struct("=qq")
-"""Where in the file the table of the payload begins, and its length: start and length of the
-pickle, and of each buffer."""
+# At the end of the file: where its table begins, and its length. The table holds start and length
+# of the pickle, and of each buffer.
+_TRAILER = struct.Struct("=qq")
 
 
 class Pickled(NamedTuple):
     """A payload that was written, and what was noticed on the way."""
 
-    header: bytes
     random_states: list[str]
     """Classes of random number generators in the dataset, which every worker would repeat."""
     classes: list[type]
@@ -59,15 +58,14 @@ def pickle_payload(fd: int, dataset: Any, collate_fn: Any) -> Pickled:
         _write(fd, part, end)
         end += aligned(part.nbytes)
     table = marshal.dumps(extents)
-    _write(fd, memoryview(table), end)
-    header = HEADER.pack(end, len(table))
-    return Pickled(header, pickler.random_states, list(pickler.classes.values()))
+    _write(fd, memoryview(table + _TRAILER.pack(end, len(table))), end)
+    return Pickled(pickler.random_states, list(pickler.classes.values()))
 
 
-def unpickle_payload(fd: int, header: bytes) -> tuple[Any, Any]:
+def unpickle_payload(fd: int) -> tuple[Any, Any]:
     """Load dataset and ``collate_fn`` in a worker, over private copy-on-write memory."""
     memory = memoryview(mmap.mmap(fd, os.fstat(fd).st_size, access=mmap.ACCESS_COPY))
-    start, nbytes = HEADER.unpack(header)
+    start, nbytes = _TRAILER.unpack(memory[-_TRAILER.size :])
     extents = marshal.loads(memory[start : start + nbytes])
     parts = [memory[start : start + nbytes] for start, nbytes in extents]
     dataset, collate_fn, classes = pickle.loads(parts[0], buffers=parts[1:])
