@@ -81,7 +81,8 @@ class Iteration(Generic[MinibatchType]):
         with self._lock:
             while self._ahead and self._ahead[0].position < self._position:
                 self._ahead.popleft()
-            self._load_ahead(at_least=1)
+            if not self._ahead:
+                self._load_ahead(at_least=1)
             if not self._ahead:
                 raise StopIteration
             position, request, loading = self._ahead[0]

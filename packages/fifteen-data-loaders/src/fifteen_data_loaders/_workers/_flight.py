@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fifteen_data_loaders._buffers import aligned
 from fifteen_data_loaders._collate import Collator
@@ -47,7 +48,7 @@ class Flight:
     """  # noqa: D205 - one thought.
 
     request: Request
-    indices: list[int]
+    indices: NDArray[np.int64]
     """Of the samples to load."""
     slot: Slot
     layout: "KnownLayout | None"
@@ -92,7 +93,7 @@ class Flight:
         """Returns the minibatch of rows that are all there."""
         if self.layout is None:
             rows = range(len(self.indices))
-            return collator.stack([self.leftovers[row] for row in rows], self.indices)
+            return collator.stack([self.leftovers[row] for row in rows], self.indices.tolist())
         layout = self.layout.layout
         arrays = layout.arrays(self.slot.memory, aligned(8 * len(self.indices)), len(self.indices))
         if not self.leftovers:
@@ -105,7 +106,7 @@ class Flight:
             else layout.minibatch([array[row, ...] for array in arrays])
             for row in range(len(self.indices))
         ]
-        return collator.stack(samples, self.indices)
+        return collator.stack(samples, self.indices.tolist())
 
     def load_collated(self, pickle_nbytes: int) -> None:
         """Take over what a custom ``collate_fn`` made, as arrays over the memory of the slot."""

@@ -364,7 +364,7 @@ class WorkerPool:
         try:
             self._take_over(flight, run, outcome, answer)
         except Exception as error:
-            indices = abbreviated(flight.indices[run.first : run.last])
+            indices = abbreviated(flight.indices[run.first : run.last].tolist())
             refused = WorkerError(
                 f"what came of sample(s) {indices} was pickled in a worker process, but cannot be "
                 f"unpickled: {type(error).__name__}: {error}"
@@ -448,7 +448,7 @@ class WorkerPool:
                         flight.split(run)
                     continue
                 flight.pending.remove(run)
-                indices = abbreviated(flight.indices[run.first : run.last])
+                indices = abbreviated(flight.indices[run.first : run.last].tolist())
                 error = WorkerDiedError(
                     f"{death.description} while it loaded sample(s) {indices} of the dataset, as "
                     f"did {_DEATHS_PER_SAMPLE - 1} workers before it"
@@ -464,7 +464,9 @@ class WorkerPool:
             ]
             if stuck:
                 pids = self.crew.kill({claims[run.number] for run in stuck})
-                indices = [i for run in stuck for i in flight.indices[run.first : run.last]]
+                indices = [
+                    i for run in stuck for i in flight.indices[run.first : run.last].tolist()
+                ]
                 doing = f"while loading sample(s) {abbreviated(sorted(indices))} of the dataset"
             else:
                 pids = self.crew.kill(self.crew.ready)
