@@ -65,6 +65,13 @@ class Flight:
     nanoseconds: int = 0
     """Time that workers spent on it."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all rows are there, or one failed and all before it are there."""
+        if self.failure is not None and self.pending:
+            return self.pending[-1].first > self.failure.row
+        return not self.pending
+
     def write_indices(self) -> None:
         """Put the sample indices at the beginning of the slot, where workers look for them."""
         np.ndarray((len(self.indices),), np.int64, self.slot.memory)[:] = self.indices

@@ -232,14 +232,16 @@ class WorkerPool:
             self._half_done = False
 
     def _is_complete(self, flight: Flight) -> bool:
-        """Whether nothing of a flight is pending; if something is, see to it that it rings."""
+        """Whether the outcome of a flight is settled; if not, see to it that it rings."""
         with self._bookkeeping():
             if not self.crew.is_complete:
                 self._tend_crew()
             self._absorb(flight)
-            while flight.pending and not self._await(flight):
+            while not flight.is_settled and not self._await(flight):
                 self._absorb(flight)
-            return not flight.pending
+            if flight.is_settled and flight.pending:
+                self.cancel(flight)  # Rows after one that failed.
+            return flight.is_settled
 
     def _tend_crew(self) -> None:
         if self.crew.start_error is not None:
