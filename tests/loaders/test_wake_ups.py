@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def test_every_minibatch_wakes_who_waits_for_it(options: dict[str, Any]) -> None
 
 def test_threads_that_wait_at_once_are_all_woken(tmp_path: Path) -> None:
     """Also when workers die under them."""
+
     def load(index: int) -> int:
         died = tmp_path / str(index)
         if index % 400 == 7 and not died.exists():
@@ -60,7 +61,7 @@ def test_threads_that_wait_at_once_are_all_woken(tmp_path: Path) -> None:
             minibatches = list(loader.minibatches(seed))
             received[seed] = sorted(np.concatenate(minibatches).tolist())
 
-        with _threads(iterate, 8):
+        with _threads(iterate, range(8)):
             pass
     assert received == {seed: list(range(1600)) for seed in range(8)}
 
@@ -97,11 +98,15 @@ def test_who_finds_no_place_on_the_board_is_woken_when_there_is_one(tmp_path: Pa
         def iterate(seed: int) -> None:
             received[seed] = [int(minibatch[0]) for minibatch in loader.minibatches(seed)]
 
-        with _threads(iterate, 2):
-            assert loader.workers_state is not None
-            while loader.workers_state._pool._places:
+        assert loader.workers_state is not None
+        pool = loader.workers_state._pool
+        with _threads(iterate, [0]):
+            while pool._places:
                 time.sleep(0.01)
-            go.touch()
+            with _threads(iterate, [1]):
+                while not all(pool._board._awaited):
+                    time.sleep(0.01)
+                go.touch()
     assert {seed: sorted(indices) for seed, indices in received.items()} == {
         seed: list(range(count)) for seed in range(2)
     }
@@ -121,9 +126,9 @@ def test_a_sample_that_no_worker_survives_wakes_with_an_error() -> None:
 
 
 @contextmanager
-def _threads(function: Callable[[int], None], count: int) -> Iterator[None]:
-    """Run a function in threads, with the number of each one."""
-    threads = [threading.Thread(target=function, args=(number,)) for number in range(count)]
+def _threads(function: Callable[[int], None], seeds: Iterable[int]) -> Iterator[None]:
+    """Run a function in threads, one for each seed."""
+    threads = [threading.Thread(target=function, args=(seed,)) for seed in seeds]
     for thread in threads:
         thread.start()
     yield
