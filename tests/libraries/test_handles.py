@@ -9,10 +9,10 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
 import pytest
 from fifteen_data_loaders import DataLoader
+from pyarrow import parquet
 
 
 class Holds:
@@ -32,9 +32,9 @@ def _hdf5(path: Path) -> h5py.File:
     return file
 
 
-def _parquet(path: Path) -> pyarrow.parquet.ParquetFile:
-    pyarrow.parquet.write_table(pyarrow.table({"x": [1, 2]}), path)
-    return pyarrow.parquet.ParquetFile(path)
+def _parquet(path: Path) -> parquet.ParquetFile:
+    parquet.write_table(pa.table({"x": [1, 2]}), path)
+    return parquet.ParquetFile(path)
 
 
 def _npz(path: Path) -> Any:
@@ -56,7 +56,7 @@ def _mapping(path: Path) -> mmap.mmap:
         (_parquet, "`dataset.handle.reader` (a pyarrow._parquet.ParquetReader)"),
         (_npz, "`dataset.handle.zip.fp` (a _io.BufferedReader)"),
         (_mapping, "`dataset.handle` (a mmap.mmap)"),
-        (lambda path: open(path, "wb"), "`dataset.handle` (a _io.BufferedWriter)"),
+        (lambda path: path.open("wb"), "`dataset.handle` (a _io.BufferedWriter)"),
         (sqlite3.connect, "`dataset.handle` (a sqlite3.Connection)"),
         (lambda path: sqlite3.connect(path).cursor(), "`dataset.handle` (a sqlite3.Cursor)"),
         (lambda path: threading.local(), "`dataset.handle` (a _thread._local)"),
