@@ -23,10 +23,14 @@ class Lines(torch.utils.data.Dataset[Any]):
         return 20
 
 
+def _workers(dataset: Any) -> DataLoader[Any]:
+    return DataLoader(dataset, 4, num_workers=2)
+
+
 def test_subsets_and_joins_of_torch_datasets() -> None:
     tensors = torch.utils.data.TensorDataset(torch.arange(60.0).reshape(20, 3), torch.arange(20))
     part = torch.utils.data.Subset(tensors, list(range(0, 20, 2)))
-    check(torch.utils.data.ConcatDataset([part, tensors]))
+    check(_workers(torch.utils.data.ConcatDataset([part, tensors])))
     minibatch = DataLoader(Lines(), 2).minibatches(None)[1]
     np.testing.assert_array_equal(minibatch["x"], np.array([[2.0] * 3, [3.0] * 3], np.float32))
     assert minibatch["y"].tolist() == [2, 3]
@@ -43,7 +47,8 @@ def rows(tmp_path: Path) -> Any:
 
 def test_hugging_face_datasets(rows: Any) -> None:
     chosen = rows.shuffle(seed=1).select(range(30))
-    check(chosen.with_transform(lambda batch: {"x": [np.square(t) for t in batch["tokens"]]}))
+    squares = chosen.with_transform(lambda batch: {"x": [np.square(t) for t in batch["tokens"]]})
+    check(_workers(squares))
 
 
 def test_hugging_face_datasets_travel_as_the_names_of_their_files(rows: Any) -> None:
@@ -51,12 +56,12 @@ def test_hugging_face_datasets_travel_as_the_names_of_their_files(rows: Any) -> 
 
 
 def test_grain_s_sources() -> None:
-    check(grain.sources.RangeDataSource(0, 20, 1))
+    check(_workers(grain.sources.RangeDataSource(0, 20, 1)))
 
 
 def test_grain_s_random_transformations() -> None:
     source = grain.MapDataset.range(20).seed(3)
-    check(source.random_map(lambda x, rng: x + rng.normal(size=2)))
+    check(_workers(source.random_map(lambda x, rng: x + rng.normal(size=2))))
 
 
 def test_zarr_s_arrays_have_no_length(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ _DATASETS = ROOT / "docs/datasets.md"
 
 _ENDING = """
 from tests.libraries.same_data import check
-check(dataset)
+check(loader)
 """
 
 
