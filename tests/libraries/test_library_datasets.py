@@ -65,7 +65,7 @@ def test_grain_s_random_transformations() -> None:
 
 
 def test_zarr_s_arrays_have_no_length(tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "x.zarr", shape=(4, 2), dtype="int32")
+    array: Any = zarr.create_array(tmp_path / "x.zarr", shape=(4, 2), dtype="int32")
     with pytest.raises(TypeError) as raised:
         DataLoader(array, 2)
     assert str(raised.value) == (
