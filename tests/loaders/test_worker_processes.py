@@ -1,6 +1,7 @@
 """The life of worker processes: how they start, what they load, and that they always end."""
 
 import copy
+import functools
 import gc
 import os
 import signal
@@ -85,6 +86,28 @@ def test_lambdas_and_local_classes_work() -> None:
         Local(), 4, num_workers=2, collate_fn=lambda samples: [(s.x, s.y()) for s in samples]
     ) as loader:
         assert loader.minibatches(None)[1] == [(9, 4), (10, 5), (11, 6), (12, 7)]
+
+
+def test_cached_functions_and_properties_of_local_classes_work() -> None:
+    """The usual ways to open something on first use; what is cached here stays here."""
+
+    @functools.cache
+    def opened(index: int) -> int:
+        return opened(index - 1) + 1 if index else 0
+
+    class Local:
+        @functools.cached_property
+        def offset(self) -> int:
+            return 10
+
+        def __getitem__(self, index: int) -> int:
+            return self.offset + opened(index)
+
+        def __len__(self) -> int:
+            return 4
+
+    with DataLoader(Local(), 2, num_workers=1) as loader:
+        assert loader.minibatches(None)[1].tolist() == [12, 13]
 
 
 def test_classes_that_travelled_by_value_come_back_as_themselves() -> None:
