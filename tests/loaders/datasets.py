@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from fifteen_data_loaders import DataLoader, InMemoryDataLoader
+from fifteen_data_loaders import DataLoader, InMemoryDataLoader, sample_rng
 
 SAMPLE_COUNT = 23
 
@@ -37,6 +37,19 @@ class BatchedSquares(Squares):
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         assert type(indices) is list
         return [Squares.__getitem__(self, index) for index in indices]
+
+
+class Augmented:
+    """Samples with a random part."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        return index, sample_rng().random()
+
+    def __len__(self) -> int:
+        return self.count
 
 
 def squares_in_memory() -> dict[str, Any]:
