@@ -52,6 +52,23 @@ class Augmented:
         return self.count
 
 
+class Telling:
+    """Indices, each written into a named pipe as a line of its own when it is asked for."""
+
+    def __init__(self, path: str, count: int) -> None:
+        self.path = path
+        self.count = count
+
+    def __getitem__(self, index: int) -> int:
+        # Open for reading too, so that nobody waits for a reader that has left.
+        with open(self.path, "r+b", buffering=0) as pipe:
+            pipe.write(b"%d\n" % index)
+        return index
+
+    def __len__(self) -> int:
+        return self.count
+
+
 def squares_in_memory() -> dict[str, Any]:
     """Returns the arrays whose rows are the samples of `Squares`."""
     indices = np.arange(SAMPLE_COUNT)
