@@ -52,6 +52,38 @@ class Augmented:
         return self.count
 
 
+class Drawing:
+    """The index and three random numbers, two of the sample and one of the next sample."""
+
+    def __init__(self, count: int = SAMPLE_COUNT) -> None:
+        self.count = count
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return (
+            index,
+            sample_rng().random(),
+            sample_rng(index).random(),
+            sample_rng(index + 1).random(),
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class BatchedDrawing(Drawing):
+    """The same, several samples at a time."""
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[int, float, float, float]]:
+        firsts = [sample_rng(index).random() for index in indices]
+        seconds = [sample_rng(index).random() for index in indices]
+        return [(i, *draws, 0.0) for i, *draws in zip(indices, firsts, seconds, strict=True)]
+
+
+def collate_drawing(samples: list[Any]) -> Any:
+    """Returns the indices, and two random numbers of the minibatch."""
+    return np.array([sample[0] for sample in samples]), sample_rng().random(), sample_rng().random()
+
+
 class Telling:
     """Indices, each written into a named pipe as a line of its own when it is asked for."""
 
