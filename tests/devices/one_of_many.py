@@ -4,8 +4,11 @@ The cases come in the same order on all processes, as the statements of any such
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any
 
 import jax
@@ -85,6 +88,13 @@ def columns_differ_on_one() -> Iterable[Any]:
     return sharding_map(inputs, flat(), shard=(jax.process_index(), jax.process_count()))
 
 
+def overflows_on(process: int) -> Iterable[Any]:
+    """A number that 32 bits do not hold, in the first minibatch of one process."""
+    number = 2**40 if jax.process_index() == process else 1
+    inputs = [np.full(8, number), np.ones(8, np.int64)]
+    return sharding_map(inputs, flat(), shard=(jax.process_index(), jax.process_count()))
+
+
 def columns_change_together() -> Iterable[Any]:
     inputs = [np.ones((8, 1 + i % 2), np.float32) for i in range(4)]
     return sharding_map(inputs, flat(), shard=(jax.process_index(), jax.process_count()))
@@ -151,6 +161,8 @@ CASES: dict[str, Case] = {
     "host rows prefetched": lambda: prefetching_map(shard_of(flat()), flat()),
     "columns differ": lambda: columns_differ(0),
     "columns differ later": lambda: columns_differ(2),
+    "overflows on the first": lambda: overflows_on(0),
+    "overflows on the last": lambda: overflows_on(jax.process_count() - 1),
     "columns differ on one": columns_differ_on_one,
 }
 
@@ -184,15 +196,25 @@ def describe(leaf: jax.Array) -> dict[str, Any]:
     }
 
 
+def messages(log: QueueHandler) -> list[str]:
+    """Returns what was logged since the last time."""
+    said = list[str]()
+    while not log.queue.empty():
+        said.append(log.queue.get().getMessage())
+    return said
+
+
 def main(process: int, count: int, port: int) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", count, process)
     results = dict[str, Any]()
+    log = QueueHandler(SimpleQueue())
+    logging.getLogger("fifteen_data_devices").addHandler(log)
     for name, case in CASES.items():
         # The last case, in which one process waits for others that have gone on.
         if name == "columns differ on one":
             _process_agreement._WAIT_SECONDS = 1
-        results[name] = {"shard": process_shard(flat()), **run(case)}
+        results[name] = {"shard": process_shard(flat()), **run(case), "log": messages(log)}
     print(json.dumps(results))
 
 
