@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fifteen_data_loaders import InMemoryDataLoader
 
 from tests.devices.one_of_many import MINIBATCH_SIZE, SAMPLE_COUNT
 from tests.devices.stand_ins import Minibatches
@@ -182,6 +183,29 @@ def test_the_state_does_not_depend_on_the_processes(results_of: ResultsOf, count
     expected = list(Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE))[1:]
     for minibatch, whole in zip(joined(results_of(count), "resumed"), expected, strict=True):
         assert np.array_equal(minibatch["y"], whole["y"])
+
+
+@on_2_and_4_processes
+def test_aligned_host_memory_is_used_in_place(results_of: ResultsOf, count: int) -> None:
+    (starts,) = joined(results_of(count), "used in place")
+    assert starts[""].tolist() == [0, 4] * count
+
+
+@on_2_and_4_processes
+@pytest.mark.parametrize("kind", ["inline", "in memory"])
+def test_shards_of_real_loaders_make_the_minibatches_of_one(
+    results_of: ResultsOf, count: int, kind: str
+) -> None:
+    whole = InMemoryDataLoader({"y": np.arange(SAMPLE_COUNT - 5)}, MINIBATCH_SIZE, drop_last=False)
+    epochs = [list(minibatch["y"]) for seed in (7, 8, 9) for minibatch in whole.minibatches(seed)]
+    assert real_rows(results_of(count), f"real epoch, {kind}") == epochs[:3]
+    assert real_rows(results_of(count), f"real resumed, {kind}") == epochs[4:7]
+
+
+def real_rows(results: Results, case: str) -> list[list[int]]:
+    minibatches = joined(results, case)
+    assert all(minibatch["y"].shape == (MINIBATCH_SIZE,) for minibatch in minibatches)
+    return [list(minibatch["y"][minibatch["mask"] == 1]) for minibatch in minibatches]
 
 
 @on_2_and_4_processes

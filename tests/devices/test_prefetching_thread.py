@@ -294,6 +294,16 @@ def test_the_thread_is_gone_after_break_and_after_the_end() -> None:
     assert prefetching_threads() == []
 
 
+def test_the_thread_is_gone_after_an_error_in_the_loop() -> None:
+    def loop() -> None:
+        for minibatch in prefetching_map(range(100), buffer_size=10):
+            raise LookupError(minibatch)
+
+    with pytest.raises(LookupError):
+        loop()
+    assert prefetching_threads() == []
+
+
 def test_a_map_in_a_cycle_is_collected() -> None:
     cycle: list[Any] = [prefetching_map(Counter())]
     cycle.append(cycle)
