@@ -55,7 +55,6 @@ def main() -> None:
         DataLoader(
             AugmentedDigits(images[:train_count], labels[:train_count]),
             MINIBATCH_SIZE,
-            num_workers=2,
             **process_shard(rows),
         ) as loader,
         closing(
