@@ -34,6 +34,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
         raise
     return process.returncode, out, err
 

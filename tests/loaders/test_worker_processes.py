@@ -1,6 +1,7 @@
 """The life of worker processes: how they start, what they load, and that they always end."""
 
 import copy
+import functools
 import gc
 import os
 import signal
@@ -85,6 +86,28 @@ def test_lambdas_and_local_classes_work() -> None:
         Local(), 4, num_workers=2, collate_fn=lambda samples: [(s.x, s.y()) for s in samples]
     ) as loader:
         assert loader.minibatches(None)[1] == [(9, 4), (10, 5), (11, 6), (12, 7)]
+
+
+def test_cached_functions_and_properties_of_local_classes_work() -> None:
+    """The usual ways to open something on first use; what is cached here stays here."""
+
+    @functools.cache
+    def opened(index: int) -> int:
+        return opened(index - 1) + 1 if index else 0
+
+    class Local:
+        @functools.cached_property
+        def offset(self) -> int:
+            return 10
+
+        def __getitem__(self, index: int) -> int:
+            return self.offset + opened(index)
+
+        def __len__(self) -> int:
+            return 4
+
+    with DataLoader(Local(), 2, num_workers=1) as loader:
+        assert loader.minibatches(None)[1].tolist() == [12, 13]
 
 
 def test_classes_that_travelled_by_value_come_back_as_themselves() -> None:
@@ -293,6 +316,18 @@ def test_pytree_classes_of_main_work(tmp_path: Path) -> None:
 def test_the_interpreter_exits_without_a_word(tmp_path: Path, ending: str) -> None:
     """Whatever was going on: nothing on stderr, no process left (which the fixture checks)."""
     assert scripts.run(tmp_path, _LOADER + ending) == (0, "", "")
+
+
+def test_what_outlives_the_modules_goes_without_a_word(tmp_path: Path) -> None:
+    """Such as what an exception refers to that a library keeps: Orbax does."""
+    source = """
+    import os
+    from fifteen_data_loaders import DataLoader, cycled_minibatches
+
+    train = cycled_minibatches(DataLoader(list(range(20)), 4, num_workers=1), 0)
+    os.kept = train, next(train)
+    """
+    assert scripts.run(tmp_path, source) == (0, "", "")
 
 
 def test_an_error_in_the_loop_is_all_that_is_printed(tmp_path: Path) -> None:

@@ -34,12 +34,14 @@ class InlineEngine:
 
     def fetch(self, request: Request, first: int, last: int) -> list[Any]:
         """Load rows ``[first, last)`` of a minibatch."""
-        return fetch(self._dataset, request.loaded_indices[first:last], request.shuffle_seed)
+        return fetch(
+            self._dataset, request.loaded_indices[first:last].tolist(), request.shuffle_seed
+        )
 
     def collate(self, request: Request, samples: list[Any]) -> Any:
         """Make a minibatch of its samples."""
         if self._collate_fn is None:
-            return self._collator.stack(samples, request.loaded_indices)
+            return self._collator.stack(samples, request.loaded_indices.tolist())
         return collate(
             self._collate_fn, samples, request.shuffle_seed, request.minibatch, request.shard_index
         )

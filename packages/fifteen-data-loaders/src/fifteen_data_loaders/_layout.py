@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
@@ -43,22 +44,21 @@ class Layout:
     structure: Structure
     leaves: tuple[LeafLayout, ...]
 
-    @property
+    @cached_property
     def row_nbytes(self) -> int:
         """Bytes of one sample."""
         return sum(_leaf_nbytes(leaf, 1) for leaf in self.leaves)
 
     def nbytes(self, count: int) -> int:
         """Bytes of a minibatch of ``count`` samples."""
-        return sum(aligned(_leaf_nbytes(leaf, count)) for leaf in self.leaves)
+        return self._offsets(count)[-1]
 
     def arrays(self, memory: NDArray[np.uint8], start: int, count: int) -> list[NDArray[Any]]:
         """Returns the arrays ``(count, ...)`` of a minibatch that begins at byte ``start``."""
-        arrays: list[NDArray[Any]] = []
-        for leaf in self.leaves:
-            arrays.append(np.ndarray((count, *leaf.shape), leaf.dtype, memory, start))
-            start += aligned(_leaf_nbytes(leaf, count))
-        return arrays
+        return [
+            np.ndarray((count, *leaf.shape), leaf.dtype, memory, start + offset)
+            for leaf, offset in zip(self.leaves, self._offsets(count), strict=False)
+        ]
 
     def minibatch(self, arrays: Sequence[NDArray[Any]]) -> Any:
         """Put the arrays of a minibatch into the containers of a sample."""
@@ -79,10 +79,22 @@ class Layout:
             StructureMismatchError: if a sample does not fit exactly; rows may have been written.
         """
         stop = start + len(samples)
-        for leaf, array, column in zip(
-            self.leaves, arrays, columns(self.structure, samples, key_order=first), strict=True
-        ):
+        # What is no leaf does not fit its row either.
+        leaves = columns(self.structure, samples, key_order=first, check_leaves=False)
+        for leaf, array, column in zip(self.leaves, arrays, leaves, strict=True):
             _write_leaf(leaf, array[start:stop], column)
+
+    def _offsets(self, count: int) -> list[int]:
+        """Where in a minibatch of ``count`` samples each array begins, and where the last ends."""
+        offsets = self._known_offsets.get(count)
+        if offsets is None:
+            lengths = [aligned(_leaf_nbytes(leaf, count)) for leaf in self.leaves]
+            offsets = self._known_offsets[count] = [0, *accumulate(lengths)]
+        return offsets
+
+    @cached_property
+    def _known_offsets(self) -> dict[int, list[int]]:
+        return {}
 
 
 def layout_of(sample: Any) -> Layout | None:

@@ -23,9 +23,9 @@ class Request(NamedTuple):
     """Of the whole minibatch's first sample: an empty share takes its leaf shapes from it."""
 
     @property
-    def loaded_indices(self) -> list[int]:
+    def loaded_indices(self) -> NDArray[np.int64]:
         """Indices of the samples to load, of which an empty share needs one."""
-        return self.indices.tolist() or [self.first_index]
+        return self.indices if len(self.indices) else np.array([self.first_index])
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ def _structure_by_jax(sample: Any) -> Structure:
     )
 
 
-def columns(structure: Structure, samples: Sequence[Any], key_order: bool) -> list[list[Any]]:
+def columns(
+    structure: Structure, samples: Sequence[Any], key_order: bool, check_leaves: bool = True
+) -> list[list[Any]]:
     """Gather the leaves of ``samples``: one list for each leaf, with one entry for each sample.
 
     Works container by container rather than sample by sample, so that the cost per sample stays
@@ -107,13 +109,15 @@ def columns(structure: Structure, samples: Sequence[Any], key_order: bool) -> li
         samples: at least one.
         key_order: whether dicts of the first sample must also have their keys in the order of
             ``structure``.
+        check_leaves: whether to refuse containers in the place of leaves.
 
     Raises:
         StructureMismatchError: if a sample differs.
     """
     kind = structure.kind
     if kind is LEAF:
-        _check_leaves(samples)
+        if check_leaves:
+            _check_leaves(samples)
         return [list(samples)]
     if kind is REGISTERED:
         return _columns_by_jax(structure, samples, key_order)
@@ -123,21 +127,26 @@ def columns(structure: Structure, samples: Sequence[Any], key_order: bool) -> li
     gathered: list[list[Any]] = []
     if kind is None:
         return gathered
-    if set(map(len, samples)) != {len(structure.keys)}:
-        raise StructureMismatchError
     if kind is dict:
+        if set(map(len, samples)) != {len(structure.keys)}:
+            raise StructureMismatchError
         if key_order and tuple(samples[0]) != structure.keys:
             raise StructureMismatchError
         try:
-            children: Iterator[Any] = iter(
-                [list(map(itemgetter(key), samples)) for key in structure.keys]
-            )
+            children: list[Sequence[Any]] = [
+                list(map(itemgetter(key), samples)) for key in structure.keys
+            ]
         except KeyError:
             raise StructureMismatchError from None
     else:
-        children = zip(*samples, strict=True)
+        try:
+            children = list(zip(*samples, strict=True))
+        except ValueError:
+            raise StructureMismatchError from None
+        if len(children) != len(structure.keys):
+            raise StructureMismatchError
     for child, column in zip(structure.children, children, strict=True):
-        gathered += columns(child, column, key_order)
+        gathered += columns(child, column, key_order, check_leaves)
     return gathered
 
 

@@ -12,6 +12,7 @@ number names one job for ever.
     writes its number into the pipe  ->  reads the number straight into its claim
                                          loads the samples into the slot
     sees the outcome, frees the place <- writes the answer, then the outcome; rings the doorbell
+                                         if the job is awaited or has failed
 
 The read that takes a number out of the pipe puts it into the thread's claim on the board in the
 same system call. So at any moment a job is in the pipe, in a claim, or done, and when a worker has
@@ -91,18 +92,21 @@ class Board:
         self._ready_start = self._claims_start + _CACHE_LINE * worker_count * thread_count
         self._map = mmap.mmap(fd, board_nbytes(worker_count, thread_count))
         self._jobs_start = self._ready_start + _CACHE_LINE * worker_count
-        self.outcomes = memoryview(self._map)[:PLACES]
+        self.outcomes: memoryview = memoryview(self._map)[:PLACES]
         """One byte for each place."""
+        self._awaited = memoryview(self._map)[PLACES : 2 * PLACES]
 
     def close(self) -> None:
         """Unmap the board."""
         self.outcomes.release()
+        self._awaited.release()
         self._map.close()
 
     def write_job(self, job: Job) -> None:
         """Put a job into its place, which must be free."""
         place = job.number % PLACES
         _JOB.pack_into(self._map, self._jobs_start + place * _PLACE_NBYTES, *job)
+        self._awaited[place] = False
         self.outcomes[place] = PENDING
 
     def read_job(self, number: int) -> Job:
@@ -121,6 +125,14 @@ class Board:
         """Returns the answer to a job that is done."""
         start = self._jobs_start + number % PLACES * _PLACE_NBYTES + _JOB.size
         return Answer._make(_ANSWER.unpack_from(self._map, start))
+
+    def await_job(self, number: int) -> None:
+        """Ask to be rung for once a job is done; it may be done already by then."""
+        self._awaited[number % PLACES] = True
+
+    def is_awaited(self, number: int) -> bool:
+        """Whether the parent asked to be rung for."""
+        return bool(self._awaited[number % PLACES])
 
     def cancel(self, number: int) -> None:
         """Tell whoever takes the job that nobody wants it; safe at any time, from any thread."""

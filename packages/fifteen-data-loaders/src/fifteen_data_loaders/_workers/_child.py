@@ -1,12 +1,9 @@
 """The worker: takes jobs off the board and loads their samples. The child's side."""
 
 import contextlib
-import fcntl
 import mmap
 import os
 import pickle
-import select
-import signal
 import sys
 import threading
 import time
@@ -34,7 +31,8 @@ from fifteen_data_loaders._workers._board import (
     Board,
     Job,
 )
-from fifteen_data_loaders._workers._payload import HEADER, unpickle_payload
+from fifteen_data_loaders._workers._boot import end_turn
+from fifteen_data_loaders._workers._payload import unpickle_payload
 from fifteen_data_loaders._workers._shared_classes import dumps
 from fifteen_data_loaders._workers._spill import SpillWriter
 
@@ -43,25 +41,18 @@ _BITE_NBYTES = 1 << 16
 
 
 def main(boot: dict[str, Any]) -> None:
-    """Serve until the parent closes the pipe of jobs or is gone."""
-    # Schedulers send SIGTERM to every process of a job; the parent may still want data for its last
-    # checkpoint, and workers end with it.
-    # Functions, because SIG_IGN would be inherited by programs that the dataset runs.
-    signal.signal(signal.SIGTERM, _ignore)
-    signal.signal(signal.SIGINT, _ignore)
-    # The worker may be here before the payload is; an empty answer means that there will be none.
-    header = os.read(boot["lifeline"], HEADER.size)
-    if not header:
-        os._exit(0)
-    _die_with(boot["lifeline"])
+    """Serve until the parent closes the pipe of jobs."""
     sys.argv = boot["argv"]
     if sys.stdout is not None:
         # What a dataset prints must not be lost when the worker is ended.
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    dataset, collate_fn = unpickle_payload(boot["payload"], header)
+    # The worker may be here before the payload is.
+    os.read(boot["gate"], 1)
+    dataset, collate_fn = unpickle_payload(boot["payload"])
     worker = _Worker(boot, dataset, collate_fn)
     _hand_back_stderr(boot["stderr"])
     worker.board.set_ready(boot["index"])
+    end_turn(boot["board"])
     worker.ring()
     for thread in range(1, boot["threads"]):
         threading.Thread(target=worker.serve, args=(thread,), daemon=True).start()
@@ -69,22 +60,6 @@ def main(boot: dict[str, Any]) -> None:
     # The parent is done with us. Threads may be in the middle of a sample, and nothing is worth
     # waiting for.
     os._exit(0)
-
-
-def _ignore(number: int, frame: object) -> None:
-    """Do nothing about a signal."""
-
-
-def _die_with(lifeline: int) -> None:
-    """Have the kernel kill this process once the parent's end of the pipe is closed."""
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
-    poll = select.poll()
-    poll.register(lifeline, select.POLLIN)
-    if poll.poll(0):
-        os._exit(0)
 
 
 def _hand_back_stderr(stderr: int) -> None:
@@ -119,15 +94,16 @@ class _Worker:
         # The kernel puts the number into the claim as it takes it out of the pipe.
         while os.readv(self._jobs, (claim,)):
             number = NUMBER.unpack(claim)[0]
-            self._do(self.board.read_job(number))
-            self.ring()
+            outcome = self._do(self.board.read_job(number))
+            if outcome == FAILED or self.board.is_awaited(number):
+                self.ring()
 
     def ring(self) -> None:
         """Wake the parent; a full pipe means that it has been rung for."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._doorbell, b"\0")
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: Job) -> int:
         started = time.perf_counter_ns()
         spill, pickle_nbytes = b"", 0
         if self.board.is_cancelled(job.number):
@@ -147,6 +123,7 @@ class _Worker:
             Answer(elapsed, spill_start, len(spill), pickle_nbytes, self._index),
             outcome,
         )
+        return outcome
 
     def _load_rows(self, job: Job) -> tuple[int, bytes]:
         """Load a run of rows into the slot; what does not fit its rows exactly is spilled."""

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from fifteen_data_loaders._errors import WorkerDiedError
 from fifteen_data_loaders._workers._board import Board
+from fifteen_data_loaders._workers._descriptors import open_memory, open_pipe
 from fifteen_data_loaders._workers._process import Surroundings, WorkerProcess
 
 _LOGGER = logging.getLogger("fifteen_data_loaders")
@@ -37,25 +38,29 @@ class Crew:
         self, board: Board, around: Surroundings, inherited: tuple[int, ...], worker_count: int
     ) -> None:
         self._board = board
-        self._inherited = inherited
-        self.doorbell_out, self.doorbell_in = os.pipe()
-        """Workers ring at ``doorbell_in``, without waiting if nobody answers."""
-        os.set_blocking(self.doorbell_out, False)
-        os.set_blocking(self.doorbell_in, False)
-        self._around = around._replace(boot={**around.boot, "doorbell": self.doorbell_in})
-        self._epoll = select.epoll()
-        self._epoll.register(self.doorbell_out, select.EPOLLIN)
-        self.spill_fds = [
-            os.memfd_create("fifteen-spill", os.MFD_CLOEXEC) for _ in range(worker_count)
-        ]
-        """By the index of the worker; a replacement goes on with the file of the one before."""
-        self._header: bytes | None = None
-        """Of the payload, once it is written."""
         self._workers: dict[int, WorkerProcess] = {}
         self._starting: set[WorkerProcess] = set()
         self._failed_starts = [0] * worker_count
         self.start_error: WorkerDiedError | None = None
         """Set when a worker died twice before it was ready."""
+        with contextlib.ExitStack() as resources:
+            # Workers ring at one end, without waiting if nobody answers at the other.
+            self._doorbell_out, self._doorbell_in = open_pipe(resources)
+            os.set_blocking(self._doorbell_out, False)
+            os.set_blocking(self._doorbell_in, False)
+            # A worker takes a byte out of it before it loads the payload.
+            gate_out, self._gate = open_pipe(resources)
+            self._gate_is_open = False
+            self._epoll = resources.enter_context(select.epoll())
+            self._epoll.register(self._doorbell_out, select.EPOLLIN)
+            self.spill_fds: list[int] = [
+                open_memory("fifteen-spill", resources) for _ in range(worker_count)
+            ]
+            """By the index of the worker; a replacement goes on with the file of the one before."""
+            boot = {**around.boot, "doorbell": self._doorbell_in, "gate": gate_out}
+            self._around = around._replace(boot=boot)
+            self._inherited = (self._doorbell_in, gate_out, *inherited)
+            self._resources = resources.pop_all()
         _close_lifelines_after_fork(self)
 
     @property
@@ -80,11 +85,10 @@ class Crew:
             if index not in self._workers:
                 self._start(index)
 
-    def send(self, header: bytes) -> None:
-        """Tell all workers, those to come included, where to find their payload."""
-        self._header = header
-        for worker in self._workers.values():
-            worker.send(header)
+    def open_gate(self) -> None:
+        """Let all workers, those to come included, load the payload, which is there now."""
+        self._gate_is_open = True
+        os.write(self._gate, bytes(len(self._workers)))
 
     def let_go_of_starts(self) -> None:
         """Let go of what workers printed before they were ready, once they are."""
@@ -98,13 +102,13 @@ class Crew:
         """Wait for the doorbell, without the lock; returns whether a worker may have died."""
         events = self._epoll.poll(timeout)
         with contextlib.suppress(BlockingIOError):
-            os.read(self.doorbell_out, 1 << 16)
-        return any(fd != self.doorbell_out for fd, _ in events)
+            os.read(self._doorbell_out, 1 << 16)
+        return any(fd != self._doorbell_out for fd, _ in events)
 
     def ring(self) -> None:
         """Wake whoever listens."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self.doorbell_in, b"\0")
+            os.write(self._doorbell_in, b"\0")
 
     def claims(self) -> dict[int, WorkerProcess]:
         """Returns who took which jobs last, done or not."""
@@ -135,9 +139,7 @@ class Crew:
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
-        self._epoll.close()
-        for fd in (self.doorbell_in, self.doorbell_out, *self.spill_fds):
-            os.close(fd)
+        self._resources.close()
 
     def close_lifelines(self) -> None:
         """Let go of the workers' lifelines; called in a child that inherited them by a fork."""
@@ -146,12 +148,11 @@ class Crew:
 
     def _start(self, index: int) -> None:
         self._board.clear(index)
-        inherited = (self.doorbell_in, *self._inherited)
-        worker = WorkerProcess(index, self._around, self.spill_fds[index], inherited)
+        worker = WorkerProcess(index, self._around, self.spill_fds[index], self._inherited)
         self._workers[index] = worker
         self._starting.add(worker)
-        if self._header is not None:
-            worker.send(self._header)
+        if self._gate_is_open:
+            os.write(self._gate, b"\0")
         self._epoll.register(worker.pidfd, select.EPOLLIN)
 
     def _replace(self, worker: WorkerProcess) -> Death:

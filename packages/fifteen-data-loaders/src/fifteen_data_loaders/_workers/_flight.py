@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fifteen_data_loaders._buffers import aligned
 from fifteen_data_loaders._collate import Collator
@@ -47,12 +48,14 @@ class Flight:
     """  # noqa: D205 - one thought.
 
     request: Request
-    indices: list[int]
+    indices: NDArray[np.int64]
     """Of the samples to load."""
     slot: Slot
     layout: "KnownLayout | None"
     pending: list[Run]
     """Runs that are not done, the first one last."""
+    awaited: Run | None = None
+    """The run whose end the worker rings for."""
     cancelled: bool = False
     leftovers: dict[int, Any] = field(default_factory=dict)
     """Samples that came back as they are, by row, since they did not fit a row exactly."""
@@ -61,6 +64,13 @@ class Flight:
     failure: "Failure | None" = None
     nanoseconds: int = 0
     """Time that workers spent on it."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all rows are there, or one failed and all before it are there."""
+        if self.failure is not None and self.pending:
+            return self.pending[-1].first > self.failure.row
+        return not self.pending
 
     def write_indices(self) -> None:
         """Put the sample indices at the beginning of the slot, where workers look for them."""
@@ -90,7 +100,7 @@ class Flight:
         """Returns the minibatch of rows that are all there."""
         if self.layout is None:
             rows = range(len(self.indices))
-            return collator.stack([self.leftovers[row] for row in rows], self.indices)
+            return collator.stack([self.leftovers[row] for row in rows], self.indices.tolist())
         layout = self.layout.layout
         arrays = layout.arrays(self.slot.memory, aligned(8 * len(self.indices)), len(self.indices))
         if not self.leftovers:
@@ -103,7 +113,7 @@ class Flight:
             else layout.minibatch([array[row, ...] for array in arrays])
             for row in range(len(self.indices))
         ]
-        return collator.stack(samples, self.indices)
+        return collator.stack(samples, self.indices.tolist())
 
     def load_collated(self, pickle_nbytes: int) -> None:
         """Take over what a custom ``collate_fn`` made, as arrays over the memory of the slot."""

@@ -4,6 +4,7 @@ Large buffers are not copied into the pickle but laid beside it, each worker's a
 copy-on-write views of them: a dataset of any size is in memory once, whatever the worker count.
 """
 
+import functools
 import io
 import marshal
 import mmap
@@ -23,15 +24,14 @@ from numpy.typing import NDArray
 from fifteen_data_loaders._buffers import aligned
 from fifteen_data_loaders._workers._shared_classes import share_class
 
-HEADER = struct.Struct("=qq")
-"""Where in the file the table of the payload begins, and its length: start and length of the
-pickle, and of each buffer."""
+# At the end of the file: where its table begins, and its length. The table holds start and length
+# of the pickle, and of each buffer.
+_TRAILER = struct.Struct("=qq")
 
 
 class Pickled(NamedTuple):
     """A payload that was written, and what was noticed on the way."""
 
-    header: bytes
     random_states: list[str]
     """Classes of random number generators in the dataset, which every worker would repeat."""
     classes: list[type]
@@ -59,15 +59,14 @@ def pickle_payload(fd: int, dataset: Any, collate_fn: Any) -> Pickled:
         _write(fd, part, end)
         end += aligned(part.nbytes)
     table = marshal.dumps(extents)
-    _write(fd, memoryview(table), end)
-    header = HEADER.pack(end, len(table))
-    return Pickled(header, pickler.random_states, list(pickler.classes.values()))
+    _write(fd, memoryview(table + _TRAILER.pack(end, len(table))), end)
+    return Pickled(pickler.random_states, list(pickler.classes.values()))
 
 
-def unpickle_payload(fd: int, header: bytes) -> tuple[Any, Any]:
+def unpickle_payload(fd: int) -> tuple[Any, Any]:
     """Load dataset and ``collate_fn`` in a worker, over private copy-on-write memory."""
     memory = memoryview(mmap.mmap(fd, os.fstat(fd).st_size, access=mmap.ACCESS_COPY))
-    start, nbytes = HEADER.unpack(header)
+    start, nbytes = _TRAILER.unpack(memory[-_TRAILER.size :])
     extents = marshal.loads(memory[start : start + nbytes])
     parts = [memory[start : start + nbytes] for start, nbytes in extents]
     dataset, collate_fn, classes = pickle.loads(parts[0], buffers=parts[1:])
@@ -113,12 +112,26 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no 
             mapped = _reduce_memmap(obj)
             if mapped is not None:
                 return mapped
+        elif isinstance(obj, functools.cached_property):
+            # Before Python 3.12 it holds a lock.
+            return functools.cached_property, (obj.func,), {"attrname": obj.attrname}
+        elif isinstance(obj, _LRU_CACHE) and self._is_unknown_to_workers(obj):
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
         elif isinstance(obj, random.Random | np.random.Generator | np.random.RandomState):
             self.random_states.append(f"{type(obj).__module__}.{type(obj).__qualname__}")
         reduced = super().reducer_override(obj)
         if reduced is not NotImplemented and isinstance(obj, type):
             self.classes[share_class(obj)] = obj
         return reduced
+
+    def _is_unknown_to_workers(self, function: Any) -> bool:
+        name = function.__module__
+        self._pickle_by_value_if_needed(name)
+        return (
+            name == "__main__"
+            or name in cloudpickle.list_registry_pickle_by_value()
+            or "<locals>" in function.__qualname__
+        )
 
     def _pickle_by_value_if_needed(self, name: str | None) -> None:
         """Have a module pickled by value if it exists here but no interpreter could find it."""
@@ -129,6 +142,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no 
         if not self._importable[name] and name not in cloudpickle.list_registry_pickle_by_value():
             cloudpickle.register_pickle_by_value(module)
             self._registered.append(module)
+
+
+_LRU_CACHE = type(functools.cache(lambda: None))
+
+
+def _cached(function: Any, parameters: dict[str, Any]) -> Any:
+    """Have a cached function cached again, with nothing in its cache."""
+    return functools.lru_cache(**parameters)(function)
 
 
 def _is_importable(name: str) -> bool:

@@ -7,6 +7,7 @@ worker has died, or when an exception such as ``KeyboardInterrupt`` came in betw
 """
 
 import contextlib
+import math
 import os
 import pickle
 import threading
@@ -36,6 +37,7 @@ from fifteen_data_loaders._workers._board import (
     board_nbytes,
 )
 from fifteen_data_loaders._workers._crew import Crew, Death
+from fifteen_data_loaders._workers._descriptors import open_memory, open_pipe
 from fifteen_data_loaders._workers._flight import UNPOSTED, Flight, KnownLayout, Run
 from fifteen_data_loaders._workers._pace import Pace
 from fifteen_data_loaders._workers._payload import pickle_payload
@@ -45,9 +47,10 @@ from fifteen_data_loaders._workers._spill import read_spill, remove_spill
 
 _DEATHS_PER_SAMPLE = 3
 
-# How long a thread waits before it looks again by itself; nothing depends on it but recovery from
-# an interrupt at a most unlucky moment.
-_RECHECK_SECONDS = 1.0
+# After how long a thread that waits looks again by itself, at first and at most. A worker may have
+# looked whether the job is awaited just before it was; and an interrupt may come at any moment.
+_FIRST_RECHECK_SECONDS = 0.005
+_LAST_RECHECK_SECONDS = 1.0
 
 
 class WorkerPool:
@@ -66,15 +69,6 @@ class WorkerPool:
         self._collated = collated
         self._collator = Collator()
         self.pace: Pace = Pace(worker_count * thread_count, collated=collated)
-        self._payload_fd = os.memfd_create("fifteen-payload", os.MFD_CLOEXEC)
-        self._board_fd = os.memfd_create("fifteen-board", os.MFD_CLOEXEC)
-        os.ftruncate(self._board_fd, board_nbytes(worker_count, thread_count))
-        self._board = Board(self._board_fd, worker_count, thread_count)
-        self._arena = Arena()
-        self._jobs_out, self._jobs_in = os.pipe()
-        # The workers' end of the pipe must block and this one must not: two descriptions.
-        self._jobs_drain = os.open(f"/proc/self/fd/{self._jobs_out}", os.O_RDONLY | os.O_NONBLOCK)
-
         self._flights: dict[int, Flight] = {}
         """Those with pending runs, wanted or not, in the order of posting."""
         self._places = list(range(PLACES))
@@ -93,22 +87,33 @@ class WorkerPool:
         self._classes: list[type] = []
         """Those that were sent by value, for as long as workers may send them back."""
 
-        boot = {
-            "payload": self._payload_fd,
-            "board": self._board_fd,
-            "arena": self._arena.fd,
-            "jobs": self._jobs_out,
-            "workers": worker_count,
-            "threads": thread_count,
-            "shard": shard_index,
-        }
-        inherited = (self._payload_fd, self._board_fd, self._arena.fd, self._jobs_out)
-        self.crew: Crew = Crew(self._board, surroundings(boot), inherited, worker_count)
-        try:
+        with contextlib.ExitStack() as resources:
+            self._payload_fd = open_memory("fifteen-payload", resources)
+            board_fd = open_memory("fifteen-board", resources)
+            os.ftruncate(board_fd, board_nbytes(worker_count, thread_count))
+            self._board = Board(board_fd, worker_count, thread_count)
+            resources.callback(self._board.close)
+            self._arena = Arena()
+            resources.callback(self._arena.close)
+            jobs_out, self._jobs_in = open_pipe(resources)
+            # The workers' end of the pipe must block and this one must not: two descriptions.
+            drain = os.open(f"/proc/self/fd/{jobs_out}", os.O_RDONLY | os.O_NONBLOCK)
+            resources.callback(os.close, drain)
+            self._jobs_drain = drain
+            boot = {
+                "payload": self._payload_fd,
+                "board": board_fd,
+                "arena": self._arena.fd,
+                "jobs": jobs_out,
+                "workers": worker_count,
+                "threads": thread_count,
+                "shard": shard_index,
+            }
+            inherited = (self._payload_fd, board_fd, self._arena.fd, jobs_out)
+            self.crew: Crew = Crew(self._board, surroundings(boot), inherited, worker_count)
+            resources.callback(self.crew.close)
             self.crew.start_missing()
-        except BaseException:
-            self.close()
-            raise
+            self._resources = resources.pop_all()
 
     def send(self, dataset: Any, collate_fn: Any) -> list[str]:
         """Hand out the dataset, while the workers start; called once.
@@ -121,7 +126,7 @@ class WorkerPool:
         """
         pickled = pickle_payload(self._payload_fd, dataset, collate_fn)
         self._classes = pickled.classes
-        self.crew.send(pickled.header)
+        self.crew.open_gate()
         return pickled.random_states
 
     def post(self, request: Request) -> Flight:
@@ -148,17 +153,19 @@ class WorkerPool:
             TimeoutError: after ``timeout`` seconds; the flight goes on and can be waited for again.
             WorkerDiedError: if a worker cannot be started; likewise.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        patience = _FIRST_RECHECK_SECONDS
         while True:
-            rings = self._rings
+            rings, awaited = self._rings, flight.awaited
             if self._is_complete(flight):
                 return
-            remaining = _RECHECK_SECONDS
-            if deadline is not None:
-                remaining = min(remaining, deadline - time.monotonic())
+            remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise self._time_out(flight, timeout)
-            self._answer_doorbell(remaining, rings)
+            if flight.awaited is not awaited:
+                patience = _FIRST_RECHECK_SECONDS
+            self._answer_doorbell(min(remaining, patience), rings)
+            patience = min(2 * patience, _LAST_RECHECK_SECONDS)
 
     def minibatch(self, flight: Flight) -> Any:
         """Returns the minibatch of a flight that is complete.
@@ -195,19 +202,9 @@ class WorkerPool:
             self.crew.ring()
             while self._listener not in (None, threading.get_ident()):
                 self._lock.wait(0.1)
-            self.crew.close()
             self._flights.clear()
             self._layout = None
-            self._arena.close()
-            self._board.close()
-            for fd in (
-                self._payload_fd,
-                self._board_fd,
-                self._jobs_out,
-                self._jobs_in,
-                self._jobs_drain,
-            ):
-                os.close(fd)
+            self._resources.close()
 
     def check_usable(self) -> None:
         """Refuse a pool that is closed, or that a forked child inherited.
@@ -235,21 +232,40 @@ class WorkerPool:
             self._half_done = False
 
     def _is_complete(self, flight: Flight) -> bool:
-        with self._lock:
-            # Most rings are for a run that is not the last one of this flight.
-            usual = not self._closed and self.crew.is_complete
-            if usual and flight.pending and self._is_open(flight.pending[-1]):
-                return False
+        """Whether the outcome of a flight is settled; if not, see to it that it rings."""
         with self._bookkeeping():
-            if self.crew.start_error is not None:
-                error, self.crew.start_error = self.crew.start_error, None
-                raise error
-            self.crew.start_missing()
-            self.crew.let_go_of_starts()
+            if not self.crew.is_complete:
+                self._tend_crew()
             self._absorb(flight)
+            while not flight.is_settled and not self._await(flight):
+                self._absorb(flight)
+            if flight.is_settled and flight.pending:
+                self.cancel(flight)  # Rows after one that failed.
+            return flight.is_settled
+
+    def _tend_crew(self) -> None:
+        if self.crew.start_error is not None:
+            error, self.crew.start_error = self.crew.start_error, None
+            raise error
+        self.crew.start_missing()
+        self.crew.let_go_of_starts()
+
+    def _await(self, flight: Flight) -> bool:
+        """Have the last run of a flight that is not done ring; returns False if all are done."""
+        if flight.pending[0].number == UNPOSTED:
+            self._make_room()
             if flight.pending and flight.pending[0].number == UNPOSTED:
-                self._make_room()
-            return not flight.pending
+                # Whatever makes room.
+                for run in [run for each in self._flights.values() for run in each.pending]:
+                    if run.number != UNPOSTED:
+                        self._board.await_job(run.number)
+                return True
+        for run in flight.pending:
+            if self._is_open(run):
+                flight.awaited = run
+                self._board.await_job(run.number)
+                return self._is_open(run)
+        return False
 
     def _answer_doorbell(self, timeout: float, rings: int) -> None:
         """Wait until a worker has something to say, unless one had since ``rings`` was read."""
@@ -257,8 +273,8 @@ class WorkerPool:
             if self._closed or self._rings != rings:
                 return
             if self._listener not in (None, threading.get_ident()):
-                if not self._lock.wait(timeout):
-                    self._listener = None
+                if not self._lock.wait(timeout) and timeout == _LAST_RECHECK_SECONDS:
+                    self._listener = None  # An interrupt may have kept it from saying so.
                 return
             self._listener = threading.get_ident()
         may_have_died = False
@@ -274,6 +290,9 @@ class WorkerPool:
                 for death in self.crew.bury():
                     self._count_death(death)
                 self._repost()
+                # Others must await the runs that have taken the place of those that died.
+                self._rings += 1
+                self._lock.notify_all()
 
     def _post_runs(self, flight: Flight, runs: list[Run]) -> None:
         """Put runs on the board, as far as there is room."""
@@ -305,6 +324,8 @@ class WorkerPool:
                     request.minibatch,
                 )
             )
+            if run is flight.awaited:
+                self._board.await_job(run.number)
             numbers.append(NUMBER.pack(run.number))
         os.write(self._jobs_in, b"".join(numbers))
 
@@ -345,7 +366,7 @@ class WorkerPool:
         try:
             self._take_over(flight, run, outcome, answer)
         except Exception as error:
-            indices = abbreviated(flight.indices[run.first : run.last])
+            indices = abbreviated(flight.indices[run.first : run.last].tolist())
             refused = WorkerError(
                 f"what came of sample(s) {indices} was pickled in a worker process, but cannot be "
                 f"unpickled: {type(error).__name__}: {error}"
@@ -429,7 +450,7 @@ class WorkerPool:
                         flight.split(run)
                     continue
                 flight.pending.remove(run)
-                indices = abbreviated(flight.indices[run.first : run.last])
+                indices = abbreviated(flight.indices[run.first : run.last].tolist())
                 error = WorkerDiedError(
                     f"{death.description} while it loaded sample(s) {indices} of the dataset, as "
                     f"did {_DEATHS_PER_SAMPLE - 1} workers before it"
@@ -445,7 +466,9 @@ class WorkerPool:
             ]
             if stuck:
                 pids = self.crew.kill({claims[run.number] for run in stuck})
-                indices = [i for run in stuck for i in flight.indices[run.first : run.last]]
+                indices = [
+                    i for run in stuck for i in flight.indices[run.first : run.last].tolist()
+                ]
                 doing = f"while loading sample(s) {abbreviated(sorted(indices))} of the dataset"
             else:
                 pids = self.crew.kill(self.crew.ready)

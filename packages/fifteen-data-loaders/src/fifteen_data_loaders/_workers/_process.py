@@ -8,10 +8,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# Runs before anything can be imported by its name; the rest is in `_child`.
+from fifteen_data_loaders._workers._descriptors import open_memory
+
+# Runs before anything can be imported by its name; the rest is in `_boot`.
 _BOOTSTRAP = (
     "import marshal, os, sys; boot = marshal.loads(os.pread({fd}, 1 << 24, 0)); "
-    "sys.path[:] = boot['path']; from fifteen_data_loaders._workers._child import main; main(boot)"
+    "sys.path[:] = boot['path']; from fifteen_data_loaders._workers._boot import run; run(boot)"
 )
 
 # Before jax and numpy are imported in the worker. Workers never take an accelerator: the parent
@@ -35,7 +37,7 @@ class Surroundings(NamedTuple):
     environment: Mapping[str, str]
     directory: str | None
     boot: dict[str, Any]
-    """For `_child.main`: only what ``marshal`` knows."""
+    """For `_boot.run`: only what ``marshal`` knows."""
 
 
 def surroundings(boot: dict[str, Any]) -> Surroundings:
@@ -67,13 +69,11 @@ class WorkerProcess:
         """Whether the parent ended it, so that its death is nobody's fault."""
         with contextlib.ExitStack() as kept, contextlib.ExitStack() as passed_on:
             # What is kept is released only if the start fails, what is passed on always.
-            self._stderr_fd: int | None = os.memfd_create("fifteen-stderr", os.MFD_CLOEXEC)
-            kept.callback(os.close, self._stderr_fd)
+            self._stderr_fd: int | None = open_memory("fifteen-stderr", kept)
             lifeline, self._lifeline = os.pipe()
             passed_on.callback(os.close, lifeline)
             kept.callback(os.close, self._lifeline)
-            boot_fd = os.memfd_create("fifteen-boot", os.MFD_CLOEXEC)
-            passed_on.callback(os.close, boot_fd)
+            boot_fd = open_memory("fifteen-boot", passed_on)
             stderr = _duplicate_of_stderr()
             passed_on.callback(os.close, stderr)
             boot = {
@@ -92,12 +92,6 @@ class WorkerProcess:
             """Readable once the process is dead, whoever else holds its pipes."""
             kept.pop_all()
         self.pid: int = self._process.pid
-
-    def send(self, header: bytes) -> None:
-        """Tell the process where to find its payload."""
-        # One that died in the meantime is found out by its pidfd.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._lifeline, header)
 
     def close_lifeline(self) -> None:
         """Close this process's end, and nothing else."""
