@@ -1,8 +1,8 @@
 """What the maps cost a device and its memory: ``hatch run bench:device``.
 
-Made for a GPU, where it needs ``pip install "jax[cuda12]"`` beside the environment. It runs on CPU
-devices as well, which use aligned host memory in place: bandwidths there are no bandwidths, and
-what was not measured is said to be so.
+Made for a GPU, on which it has not run yet; there the environment needs ``jax[cuda12]`` besides. It
+runs on CPU devices as well, which use aligned host memory in place: bandwidths there are no
+bandwidths. What could not be measured is said to be so.
 """
 
 import argparse
