@@ -252,7 +252,8 @@ def test_an_arena_that_cannot_grow_stays_as_it_is(monkeypatch: pytest.MonkeyPatc
 
 
 def test_minibatches_that_outlive_close_are_let_go_of() -> None:
-    loader = DataLoader(FromFunction(int, 8), 4, num_workers=1)
+    loader = DataLoader(FromFunction(lambda index: np.zeros(100), 64), 4, num_workers=1)
+    list(loader.minibatches(None))
     held = list(loader.minibatches(None))
     loader.close()
     assert "memfd:fifteen-arena" in Path("/proc/self/maps").read_text()
