@@ -196,7 +196,8 @@ def test_a_loop_that_keeps_nothing_uses_the_same_memory_again() -> None:
         list(loader.minibatches(None)[:4])
         gc.collect()
         addresses = {m.ctypes.data for seed in range(3) for m in loader.minibatches(seed)}
-    assert len(addresses) <= 8
+    # The one in use, and sixteen that are loaded in no time.
+    assert len(addresses) <= 18
 
 
 def _wide(index: int) -> Any:
