@@ -1,5 +1,6 @@
 """Aligned memory that is used again once nobody refers to it."""
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -48,8 +49,10 @@ class Lease:
         self._memory = memory
         self._give_back = give_back
 
-    def __del__(self) -> None:
-        self._give_back(self._memory)
+    # A default, because modules are emptied before the last objects go at the interpreter's end.
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():
+            self._give_back(self._memory)
 
 
 def lend(

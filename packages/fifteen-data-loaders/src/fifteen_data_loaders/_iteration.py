@@ -1,7 +1,9 @@
 """A running iteration over minibatches, whatever loads them."""
 
+import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -114,8 +116,10 @@ class Iteration(Generic[MinibatchType]):
             while True:
                 self._ahead.popleft().loading.cancel()
 
-    def __del__(self) -> None:
-        self.close()
+    # A default, because modules are emptied before the last objects go at the interpreter's end.
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():
+            self.close()
 
     def _load_ahead(self, at_least: int) -> None:
         count = self._requests.count
