@@ -11,7 +11,10 @@ from tests.pages import ROOT
 
 _PAGE = (ROOT / "docs/errors.md").read_text()
 # Parts of a message in double backticks; `…` for what differs from case to case.
-_QUOTED = [" ".join(quoted.split()) for quoted in re.findall(r"(?<!`)``(?!`)(.+?)``(?!`)", _PAGE, re.DOTALL)]
+_QUOTED = [
+    " ".join(quoted.split())
+    for quoted in re.findall(r"(?<!`)``(?!`)(.+?)``(?!`)", _PAGE, re.DOTALL)
+]
 _SOURCES = sorted(ROOT.glob("packages/*/src/**/_*.py"))
 
 _NOT_FOR_USERS = [
