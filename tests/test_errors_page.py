@@ -65,7 +65,7 @@ def _text(node: ast.AST) -> str:
     """The literal parts of a string, in order."""
     if isinstance(node, ast.JoinedStr):
         return "\0".join(
-            part.value if isinstance(part, ast.Constant) else "" for part in node.values
+            str(part.value) if isinstance(part, ast.Constant) else "" for part in node.values
         )
     assert isinstance(node, ast.Constant)
     return str(node.value)
