@@ -1,4 +1,4 @@
-"""The demo, which is also the example of the docs, trains and says how it went."""
+"""The demo and the program on a mesh, both examples of the docs, train and say how it went."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 _DEMO = Path(__file__).parents[1] / "docs/examples/digits.py"
+_MESH = _DEMO.with_name("mesh.py")
 
 
 def _start(*options: str) -> "subprocess.Popen[str]":
@@ -39,10 +40,16 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         return dict(saved)
 
 
-def test_the_demo_learns_to_read_digits(no_leftovers: None) -> None:
+def test_the_demo_learns_to_read_digits_and_so_does_a_mesh(no_leftovers: None) -> None:
     waited, accuracy = _finish(_start())
     assert 0 <= waited <= 100
     assert accuracy >= 95
+    mesh = subprocess.run([sys.executable, "-W", "error", _MESH], capture_output=True, text=True)
+    assert (mesh.returncode, mesh.stderr) == (0, "")
+    match = re.fullmatch(r"Test accuracy: ([\d.]+)% of 360 digits\n", mesh.stdout)
+    assert match, mesh.stdout
+    # Sums in another order may read a digit or two differently.
+    assert abs(float(match[1]) - accuracy) < 1
 
 
 def test_the_demo_takes_other_sizes(no_leftovers: None) -> None:

@@ -98,13 +98,12 @@ class ThreadsEngine:
 
     def start(self, request: Request) -> "_Threaded":
         """Hand the samples of a minibatch to the threads."""
-        self._check_process()
         row_count = len(request.loaded_indices)
         length = max(1, row_count // (_RUNS_PER_THREAD * self._thread_count))
         if self._inline.batched:
             length = -(-row_count // self._thread_count)
         runs = range(0, row_count, length)
-        loading = _Threaded(self._inline, request, len(runs), self._check_process)
+        loading = _Threaded(self._inline, request, len(runs))
         try:
             for first in runs:
                 self._executor.submit(loading.load, first, min(first + length, row_count))
@@ -119,7 +118,11 @@ class ThreadsEngine:
             RuntimeError: in these cases.
         """
         self._inline.check_usable()
-        self._check_process()
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this DataLoader's threads belong to the process that forked: construct a loader "
+                "of its own in the child"
+            )
 
     def close(self) -> None:
         """Let the threads end; samples that nobody has begun to load are dropped."""
@@ -127,27 +130,13 @@ class ThreadsEngine:
         # What is queued is not cancelled, or whoever waits for it would wait for ever.
         self._executor.shutdown(wait=False)
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                "this DataLoader's threads belong to the process that forked: construct a loader "
-                "of its own in the child"
-            )
-
 
 class _Threaded:
     """A minibatch that several threads load; the one that comes last puts it together."""
 
-    def __init__(
-        self,
-        inline: InlineEngine,
-        request: Request,
-        run_count: int,
-        check_process: Callable[[], None],
-    ) -> None:
+    def __init__(self, inline: InlineEngine, request: Request, run_count: int) -> None:
         self._inline = inline
         self._request = request
-        self._check_process = check_process
         self._cancelled = False
         self._lock = threading.Lock()
         self._samples: dict[int, list[Any]] = {}
@@ -192,8 +181,6 @@ class _Threaded:
             self._samples.clear()
 
     def result(self) -> Any:
-        # Nobody would ever set the outcome in a child that was forked meanwhile.
-        self._check_process()
         return self._outcome.result()
 
     def cancel(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from fifteen_data_loaders._plan import Request, Requests
+from fifteen_data_loaders._reentry import not_held
 from fifteen_data_loaders._trees import map_leaves
 
 MinibatchType = TypeVar("MinibatchType")
@@ -41,6 +42,14 @@ class Engine(Protocol):
         """Begin to load a minibatch, without waiting for anything."""
         ...
 
+    def check_usable(self) -> None:
+        """Refuse an engine that is closed, or that belongs to another process.
+
+        Raises:
+            RuntimeError: in these cases.
+        """
+        ...
+
 
 class _Ahead(NamedTuple):
     position: int
@@ -65,7 +74,7 @@ class Iteration(Generic[MinibatchType]):
         self._row_count = max(1, requests.plan.minibatch_size // requests.plan.shard_count)
         self._closed = False
         self._ahead: deque[_Ahead] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.minibatch_size = requests.plan.minibatch_size
         """Of the whole minibatch, over all shards."""
         self.shard_index = requests.plan.shard_index
@@ -80,11 +89,13 @@ class Iteration(Generic[MinibatchType]):
         return self
 
     def __next__(self) -> MinibatchType:
-        with self._lock:
+        if not self._closed:
+            self._engine.check_usable()
+        with not_held(self._lock):
             while self._ahead and self._ahead[0].position < self._position:
                 self._ahead.popleft()
             if not self._ahead:
-                self._load_ahead(at_least=1)
+                self._load_ahead(max(1, self._engine.window(self._row_count)))
             if not self._ahead:
                 raise StopIteration
             position, request, loading = self._ahead[0]
@@ -101,10 +112,11 @@ class Iteration(Generic[MinibatchType]):
             if self._closed:
                 # By another thread, and what is cancelled has no outcome.
                 raise StopIteration
+            # While the minibatch can still be asked for again, whatever comes in between.
+            self._load_ahead(1 + self._engine.window(self._row_count))
             self._position = position + 1
             with suppress(IndexError):  # Another thread may close the iteration at any moment.
                 self._ahead.popleft()
-            self._load_ahead(at_least=0)
         if len(request.indices) == 0:
             minibatch = map_leaves(lambda leaf: leaf[:0], minibatch)
         return minibatch  # type: ignore[no-any-return] # Engines do not know the dataset's type.
@@ -121,10 +133,9 @@ class Iteration(Generic[MinibatchType]):
         if not is_finalizing():
             self.close()
 
-    def _load_ahead(self, at_least: int) -> None:
+    def _load_ahead(self, minibatch_count: int) -> None:
         count = self._requests.count
-        window = max(at_least, self._engine.window(self._row_count))
-        while len(self._ahead) < window and not self._closed:
+        while len(self._ahead) < minibatch_count and not self._closed:
             position = self._ahead[-1].position + 1 if self._ahead else self._position
             if count is not None and position >= count:
                 return
