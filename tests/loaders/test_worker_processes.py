@@ -408,9 +408,10 @@ def test_workers_ignore_sigterm(tmp_path: Path) -> None:
         assert loader.workers_state.pids == pids
 
 
-def test_a_forked_child_is_told_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loaders", ["workers", "threads"])
+def test_a_forked_child_is_told_so(tmp_path: Path, loaders: str) -> None:
     source = (
-        _LOADER
+        _LOADER.replace("num_workers=2", f"num_{loaders}=2")
         + """
 iteration = iter(loader.minibatches(0))
 next(iteration)
@@ -426,7 +427,7 @@ print(len(list(iteration)))
 """
     )
     told = (
-        "this DataLoader's workers belong to the process that forked: construct a loader of its "
+        f"this DataLoader's {loaders} belong to the process that forked: construct a loader of its "
         "own in the child\n"
     )
     code, out, err = scripts.run(tmp_path, source)
