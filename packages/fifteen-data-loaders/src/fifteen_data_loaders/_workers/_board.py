@@ -82,8 +82,8 @@ _PLACE_NBYTES = 192
 _CACHE_LINE = 64
 _NOTHING = -1
 
-# What lies where: for each place the outcome (a byte), whether it is awaited (a byte) and the number
-# of the job that is cancelled; for each thread its claim and for each worker whether it is ready,
+# What lies where: for each place the outcome (a byte), whether it is awaited (a byte), the number
+# of a job that is cancelled; for each thread its claim and for each worker whether it is ready,
 # in a cache line each; for each place the job and its answer.
 _AWAITED_START = PLACES
 _CANCELLED_START = _AWAITED_START + PLACES
