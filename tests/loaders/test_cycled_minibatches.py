@@ -74,6 +74,24 @@ def test_a_shorter_epoch_than_was_said_is_followed_by_the_next() -> None:
     assert _take(train, 4) == [(5, 0), (5, 1), (6, 0), (6, 1)]
 
 
+def test_an_epoch_that_ends_after_an_error_is_not_passed_over_in_silence() -> None:
+    class Fails(Strangers):
+        def minibatches(self, shuffle_seed: int | None) -> Any:
+            for number, minibatch in enumerate(super().minibatches(shuffle_seed)):
+                if (shuffle_seed, number) == (5, 1):
+                    raise OSError("disk")
+                yield minibatch
+
+    train = cycled_minibatches(Fails(4), 5)
+    assert next(train) == (5, 0)
+    with pytest.raises(OSError, match="disk"):
+        next(train)
+    with pytest.raises(RuntimeError, match=r"without its last 3 minibatch\(es\)"):
+        next(train)
+    assert train.get_state()["step"] == 4
+    assert _take(train, 2) == [(6, 0), (6, 1)]
+
+
 def test_an_epoch_without_minibatches_is_no_endless_loop() -> None:
     loader = Strangers(0, said=3)
     with pytest.raises(RuntimeError, match="but an epoch had none"):

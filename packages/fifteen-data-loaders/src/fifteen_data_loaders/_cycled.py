@@ -212,6 +212,8 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
         try:
             minibatch = next(self._epoch)
         except StopIteration:
+            if self._has_failed:
+                raise self._missing() from None
             # An epoch may be shorter than its loader said.
             self._next_step += -self._next_step % self._minibatch_count
             self._epoch = self._begin()
@@ -221,9 +223,12 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
                     f"`dataloader` said that it has {self._minibatch_count} minibatches per epoch, "
                     f"but an epoch had none: {self._dataloader!r}"
                 ) from None
+        except BaseException:
+            self._has_failed = True
+            raise
         self._next_step += 1
         if self._next_step % self._minibatch_count == 0:
-            self._epoch = None
+            self._has_failed, self._epoch = False, None
         return minibatch
 
     def close(self) -> None:
@@ -237,8 +242,20 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
 
     def _go_to(self, step: int) -> None:
         self._closed = False
-        self._next_step = step
+        self._has_failed: bool = False
+        """Whether the epoch raised an error, after which it may have ended."""
+        self._next_step: int = step
         self._epoch = None
+
+    def _missing(self) -> RuntimeError:
+        """Go on to the next epoch, but not in silence."""
+        count = self._minibatch_count - self._next_step % self._minibatch_count
+        self._next_step += count
+        self._has_failed, self._epoch = False, None
+        return RuntimeError(
+            f"an epoch of `dataloader` ended after an error, without its last {count} "
+            f"minibatch(es): a generator cannot go on. The next epoch follows"
+        )
 
     def _begin(self) -> Iterator[PyTreeType]:
         epoch, skipped = divmod(self._next_step, self._minibatch_count)
