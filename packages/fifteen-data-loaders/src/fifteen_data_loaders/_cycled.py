@@ -202,6 +202,9 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
         self._dataloader = dataloader
         self._shuffle_seed = shuffle_seed
         self._epoch: Iterator[PyTreeType] | None = None
+        self._has_failed = False
+        """Whether the epoch raised an error, after which it may have ended."""
+        self._next_step = step
         self._go_to(step)
 
     def __next__(self) -> PyTreeType:
@@ -242,9 +245,8 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
 
     def _go_to(self, step: int) -> None:
         self._closed = False
-        self._has_failed: bool = False
-        """Whether the epoch raised an error, after which it may have ended."""
-        self._next_step: int = step
+        self._has_failed = False
+        self._next_step = step
         self._epoch = None
 
     def _missing(self) -> RuntimeError:
