@@ -32,8 +32,7 @@ class ReadAhead(MapIterator[InputType, OutputType]):
         self._contexts = Contexts.capture() if owned else None
         super().__init__(inputs, new_transform, owned=owned)
 
-    def __next__(self) -> OutputType:
-        self._check_open()
+    def _take(self) -> OutputType:
         loading = self._loading
         while not loading.ready:
             self._wait()
@@ -71,7 +70,9 @@ class ReadAhead(MapIterator[InputType, OutputType]):
             if self._state is None:
                 self._state = self._first_state()
             contexts = self._contexts or Contexts.capture()
-            loading.start(self.transform, contexts, records_state=self._state is not None)
+            loading.start(
+                self.transform, self.clock, contexts, records_state=self._state is not None
+            )
         loading.wait()
 
     def _first_state(self) -> object:

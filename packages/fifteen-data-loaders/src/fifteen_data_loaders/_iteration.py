@@ -5,6 +5,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
+from fifteen_data_protocols import IterationClock, IterationStatistics
+
 from fifteen_data_loaders._plan import Request, Requests
 from fifteen_data_loaders._trees import map_leaves
 
@@ -17,6 +19,11 @@ class Loading(Protocol):
     @property
     def finished(self) -> bool:
         """Whether the outcome is settled: a minibatch, or an error for good."""
+        ...
+
+    @property
+    def nanoseconds(self) -> int:
+        """Time that went into it, summed over all threads; final once there is a result."""
         ...
 
     def result(self) -> Any:
@@ -54,7 +61,14 @@ class Iteration(Generic[MinibatchType]):
     nothing here depends on being finished once it was begun.
     """
 
-    def __init__(self, engine: Engine, requests: Requests, owner: object, start: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        requests: Requests,
+        owner: object,
+        start: int = 0,
+        clock: IterationClock | None = None,
+    ) -> None:
         self._engine = engine
         # The loader, which ends its workers when nobody refers to it any more.
         self._owner = owner
@@ -64,6 +78,8 @@ class Iteration(Generic[MinibatchType]):
         self._closed = False
         self._ahead: deque[_Ahead] = deque()
         self._lock = threading.Lock()
+        # That of an iteration which this one goes on with, if there is one.
+        self._clock = clock or IterationClock()
         self.minibatch_size = requests.plan.minibatch_size
         """Of the whole minibatch, over all shards."""
         self.shard_index = requests.plan.shard_index
@@ -79,36 +95,16 @@ class Iteration(Generic[MinibatchType]):
 
     def __next__(self) -> MinibatchType:
         with self._lock:
-            while self._ahead and self._ahead[0].position < self._position:
-                self._ahead.popleft()
-            if not self._ahead:
-                self._load_ahead(at_least=1)
-            if not self._ahead:
-                raise StopIteration
-            position, request, loading = self._ahead[0]
-            try:
-                minibatch = loading.result()
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                if self._closed:
-                    raise StopIteration from None
-                if loading.finished:
-                    self._position = position + 1
-                raise
-            if self._closed:
-                # By another thread, and what is cancelled has no outcome.
-                raise StopIteration
-            self._position = position + 1
-            with suppress(IndexError):  # Another thread may close the iteration at any moment.
-                self._ahead.popleft()
-            self._load_ahead(at_least=0)
-        if len(request.indices) == 0:
-            minibatch = map_leaves(lambda leaf: leaf[:0], minibatch)
-        return minibatch  # type: ignore[no-any-return] # Engines do not know the dataset's type.
+            return self._clock.receive(self._take)
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far and what it took; any thread may ask at any moment."""
+        return self._clock.statistics()
 
     def close(self) -> None:
         """Stop loading ahead; idempotent. The iteration is over then."""
+        if not self._closed:
+            self._clock.stop()
         self._closed = True
         with suppress(IndexError):
             while True:
@@ -116,6 +112,36 @@ class Iteration(Generic[MinibatchType]):
 
     def __del__(self) -> None:
         self.close()
+
+    def _take(self) -> MinibatchType:
+        while self._ahead and self._ahead[0].position < self._position:
+            self._ahead.popleft()
+        if not self._ahead:
+            self._load_ahead(at_least=1)
+        if not self._ahead:
+            raise StopIteration
+        position, request, loading = self._ahead[0]
+        try:
+            minibatch = loading.result()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            if self._closed:
+                raise StopIteration from None
+            if loading.finished:
+                self._position = position + 1
+            raise
+        if self._closed:
+            # By another thread, and what is cancelled has no outcome.
+            raise StopIteration
+        self._position = position + 1
+        self._clock.loading_seconds += loading.nanoseconds / 1e9
+        with suppress(IndexError):  # Another thread may close the iteration at any moment.
+            self._ahead.popleft()
+        self._load_ahead(at_least=0)
+        if len(request.indices) == 0:
+            minibatch = map_leaves(lambda leaf: leaf[:0], minibatch)
+        return minibatch  # type: ignore[no-any-return] # Engines do not know the dataset's type.
 
     def _load_ahead(self, at_least: int) -> None:
         count = self._requests.count
