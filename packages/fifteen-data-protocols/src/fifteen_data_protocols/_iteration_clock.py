@@ -72,13 +72,14 @@ class IterationClock:
 
     def statistics(self) -> IterationStatistics:
         """Returns the figures up to now, a wait that goes on included."""
+        # Time first: what ends while this goes on is then never counted beyond its end.
+        now = perf_counter()
         count, waited, waiting_since = self._waits
         elapsed, running_since = self._runs
-        now = perf_counter()
         if running_since is not None:
-            elapsed += now - running_since
+            elapsed += max(0.0, now - running_since)
         if waiting_since is not None:
-            waited += now - waiting_since
+            waited += max(0.0, now - waiting_since)
         return IterationStatistics(
             count,
             elapsed,
