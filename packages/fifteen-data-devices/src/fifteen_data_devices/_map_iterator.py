@@ -54,6 +54,7 @@ class MapIterator(Generic[InputType, OutputType]):
             statistics,
             loading_seconds=below.loading_seconds,
             transfer_seconds=statistics.transfer_seconds + below.transfer_seconds,
+            ahead_count=below.ahead_count,
         )
 
     def get_state(self) -> dict[str, Any]:

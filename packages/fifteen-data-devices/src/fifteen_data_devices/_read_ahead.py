@@ -1,6 +1,9 @@
 import copy
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 from typing import Any, NoReturn, TypeVar, cast
+
+from fifteen_data_protocols import IterationStatistics
 
 from fifteen_data_devices._loading_thread import Contexts, LoadingThread
 from fifteen_data_devices._map_iterator import MapIterator
@@ -44,6 +47,12 @@ class ReadAhead(MapIterator[InputType, OutputType]):
         loading.ready.popleft()
         loading.make_room()
         return cast(OutputType, arrival.minibatch)
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far and what it took; any thread may ask at any moment."""
+        statistics = super().statistics()
+        ahead_count = statistics.ahead_count + len(self._loading.ready)
+        return replace(statistics, ahead_count=ahead_count)
 
     def get_state(self) -> dict[str, Any]:
         """Describe the position after the last minibatch received, in the words of the input."""

@@ -109,9 +109,9 @@ class _Cycled(ABC, Generic[PyTreeType]):
     def close(self) -> None:
         """Stop loading ahead; idempotent. The iteration is over then."""
 
+    @abstractmethod
     def statistics(self) -> IterationStatistics:
         """Returns what was done so far, wherever the iteration stood; any thread may ask."""
-        return self._clock.statistics()
 
     @property
     @abstractmethod
@@ -175,6 +175,10 @@ class CycledMinibatches(_Cycled[PyTreeType]):
     def __next__(self) -> PyTreeType:
         return next(self._iteration)
 
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far, wherever the iteration stood; any thread may ask."""
+        return self._iteration.statistics()
+
     def close(self) -> None:
         """Stop loading ahead; idempotent. The iteration is over then."""
         self._iteration.close()
@@ -213,6 +217,10 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
 
     def __next__(self) -> PyTreeType:
         return self._clock.receive(self._take)
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far, wherever the iteration stood; any thread may ask."""
+        return self._clock.statistics()
 
     def _take(self) -> PyTreeType:
         if self._closed:

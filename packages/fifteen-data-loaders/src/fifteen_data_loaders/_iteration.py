@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from fifteen_data_protocols import IterationClock, IterationStatistics
@@ -99,7 +100,7 @@ class Iteration(Generic[MinibatchType]):
 
     def statistics(self) -> IterationStatistics:
         """Returns what was done so far and what it took; any thread may ask at any moment."""
-        return self._clock.statistics()
+        return replace(self._clock.statistics(), ahead_count=len(self._ahead))
 
     def close(self) -> None:
         """Stop loading ahead; idempotent. The iteration is over then."""

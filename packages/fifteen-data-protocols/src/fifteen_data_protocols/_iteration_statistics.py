@@ -37,17 +37,24 @@ class IterationStatistics:
     JAX may go on transferring in the background.
     """
 
+    ahead_count: int = 0
+    """Minibatches that are being loaded or lie ready now, beside those handed out."""
+
     @property
     def waiting_fraction(self) -> float:
         """Part of the elapsed time that the loop waited, in ``[0, 1]``."""
         return self.waiting_seconds / self.elapsed_seconds if self.elapsed_seconds else 0.0
 
     def __sub__(self, earlier: "IterationStatistics", /) -> "IterationStatistics":
-        """Returns what was added since ``earlier`` statistics of the same iteration."""
+        """Returns what was added since ``earlier`` statistics of the same iteration.
+
+        ``ahead_count`` is that of now.
+        """
         return IterationStatistics(
             self.minibatch_count - earlier.minibatch_count,
             self.elapsed_seconds - earlier.elapsed_seconds,
             self.waiting_seconds - earlier.waiting_seconds,
             self.loading_seconds - earlier.loading_seconds,
             self.transfer_seconds - earlier.transfer_seconds,
+            self.ahead_count,
         )
