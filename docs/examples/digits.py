@@ -1,9 +1,16 @@
-"""Train a small classifier of handwritten digits: worker processes, four devices, plain JAX."""
+"""Train a small classifier of handwritten digits: worker processes, four devices, plain JAX.
+
+With ``--checkpoint FILE`` it can be killed at any moment: started again, it goes on from the file,
+with any number of workers, and ends with the same parameters, bit for bit.
+"""
 
 import argparse
+import json
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +46,16 @@ class AugmentedDigits:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def load_train_and_test() -> tuple[AugmentedDigits, Sample]:
+    pixels, targets = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(pixels))
+    images = (pixels[order] / 16).reshape(-1, 8, 8).astype(np.float32)
+    labels = targets[order].astype(np.int32)
+    train_count = len(order) * 4 // 5
+    train = AugmentedDigits(images[:train_count], labels[:train_count])
+    return train, {"image": images[train_count:], "label": labels[train_count:]}
 
 
 def init_params(key: jax.Array, hidden_units: int = 128) -> Params:
@@ -79,55 +96,67 @@ def count_correct(params: Params, minibatch: dict[str, jax.Array]) -> jax.Array:
     return (logits(params, minibatch["image"]).argmax(-1) == minibatch["label"]).sum()
 
 
+def save(path: Path, training: tuple[Params, Params], state: dict[str, Any]) -> None:
+    # Under another name until it is complete, so that there is a whole checkpoint at any moment.
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        np.savez(file, *jax.tree.leaves(training), state=json.dumps(state))
+    unfinished.replace(path)
+
+
+def restore(
+    path: Path, training: tuple[Params, Params]
+) -> tuple[tuple[Params, Params], dict[str, Any]]:
+    leaves, structure = jax.tree.flatten(training)
+    with np.load(path) as saved:
+        leaves = [saved[f"arr_{i}"] for i in range(len(leaves))]
+        return jax.tree.unflatten(structure, leaves), json.loads(saved["state"].item())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--minibatch-size", type=int, default=128)
     parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--devices", type=int, default=4, help="virtual CPU devices")
+    parser.add_argument("--checkpoint", type=Path, help="file to go on from, if it exists")
+    parser.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS")
     args = parser.parse_args()
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", args.devices)
 
-    pixels, targets = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(pixels))
-    images = (pixels[order] / 16).reshape(-1, 8, 8).astype(np.float32)
-    labels = targets[order].astype(np.int32)
-    train_count = len(order) * 4 // 5
-
+    train, test = load_train_and_test()
     params = init_params(jax.random.key(0))
     velocity = jax.tree.map(jnp.zeros_like, params)
     seconds_waited = 0.0
     with (
-        DataLoader(
-            AugmentedDigits(images[:train_count], labels[:train_count]),
-            args.minibatch_size,
-            num_workers=args.num_workers,
-        ) as loader,
+        DataLoader(train, args.minibatch_size, num_workers=args.num_workers) as loader,
         closing(
             prefetching_map(sharding_map(cycled_minibatches(loader, shuffle_seed=0), jax.devices()))
         ) as minibatches,
     ):
+        if args.checkpoint and args.checkpoint.exists():
+            (params, velocity), state = restore(args.checkpoint, (params, velocity))
+            minibatches.set_state(state)
+        steps = range(minibatches.get_state()["step"] + 1, args.steps + 1)
         start = time.perf_counter()
-        for _ in tqdm(range(args.steps), unit="step"):
+        for step in tqdm(steps, initial=steps.start - 1, total=args.steps, unit="step"):
             asked = time.perf_counter()
             minibatch = next(minibatches)
             seconds_waited += time.perf_counter() - asked
             params, velocity = train_step(params, velocity, minibatch)
+            if args.checkpoint and (step % args.checkpoint_every == 0 or step == args.steps):
+                save(args.checkpoint, (params, velocity), minibatches.get_state())
         jax.block_until_ready(params)
         seconds = time.perf_counter() - start
 
-    test = InMemoryDataLoader(
-        {"image": images[train_count:], "label": labels[train_count:]},
-        args.minibatch_size,
-        drop_last=False,
-    )
+    test_loader = InMemoryDataLoader(test, args.minibatch_size, drop_last=False)
     correct = sum(
-        int(count_correct(params, minibatch)) for minibatch in test.minibatches(shuffle_seed=None)
+        int(count_correct(params, minibatch)) for minibatch in test_loader.minibatches(None)
     )
     print(f"Waited for data: {seconds_waited / seconds:.1%} of {seconds:.1f} s")
-    print(f"Test accuracy: {correct / test.sample_count:.1%} of {test.sample_count} digits")
+    print(f"Test accuracy: {correct / len(test['label']):.1%} of {len(test['label'])} digits")
 
 
 if __name__ == "__main__":

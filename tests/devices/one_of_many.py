@@ -3,9 +3,14 @@
 The cases come in the same order on all processes, as the statements of any such program do.
 """
 
+import itertools
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import closing
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
 from typing import Any
 
 import jax
@@ -17,6 +22,7 @@ from fifteen_data_devices import (
     process_shard,
     sharding_map,
 )
+from fifteen_data_loaders import DataLoader, InMemoryDataLoader, cycled_minibatches
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.devices.stand_ins import Minibatches, MinibatchRun
@@ -85,6 +91,26 @@ def columns_differ_on_one() -> Iterable[Any]:
     return sharding_map(inputs, flat(), shard=(jax.process_index(), jax.process_count()))
 
 
+def overflows_on(process: int) -> Iterable[Any]:
+    """A number that 32 bits do not hold, in the first minibatch of one process."""
+    number = 2**40 if jax.process_index() == process else 1
+    inputs = [np.full(8, number), np.ones(8, np.int64)]
+    return sharding_map(inputs, flat(), shard=(jax.process_index(), jax.process_count()))
+
+
+def used_in_place() -> Iterable[Any]:
+    """Where the arrays of this process's devices begin in the host's memory, in rows of it."""
+    memory = np.zeros((9, 16), np.float32)
+    rows = memory.ravel()[-memory.ctypes.data % 64 // 4 :][: 8 * 16].reshape(8, 16)
+    process, count = jax.process_index(), jax.process_count()
+    (placed,) = sharding_map([rows], flat(), shard=(process, count))
+    starts = [
+        (shard.data.unsafe_buffer_pointer() - rows.ctypes.data) // (16 * 4)
+        for shard in placed.addressable_shards
+    ]
+    return sharding_map([np.array(starts, np.int32)], flat(), shard=(process, count))
+
+
 def columns_change_together() -> Iterable[Any]:
     inputs = [np.ones((8, 1 + i % 2), np.float32) for i in range(4)]
     return sharding_map(inputs, flat(), shard=(jax.process_index(), jax.process_count()))
@@ -92,7 +118,7 @@ def columns_change_together() -> Iterable[Any]:
 
 def padded() -> Iterable[Any]:
     inputs = Minibatches(SAMPLE_COUNT - 13, MINIBATCH_SIZE, **process_shard(flat()))
-    return ({**m, "mask": mask} for m, mask in sharding_map(padding_map(inputs), flat()))
+    return masked(sharding_map(padding_map(inputs), flat()))
 
 
 def resumed() -> Iterable[Any]:
@@ -109,6 +135,53 @@ def stopped() -> Iterable[Any]:
     # What was read ahead is dropped on all processes, wherever each of them was.
     train.set_state(train.get_state())
     return sharding_map([{"step": step}], {"step": flat(P())}, shard=(0, 1))
+
+
+def real_loader(kind: Callable[..., Any], **shard: int) -> Any:
+    samples = {"y": np.arange(SAMPLE_COUNT - 5, dtype=np.int32)}
+    dataset = samples if kind is InMemoryDataLoader else Rows(samples)
+    return kind(dataset, MINIBATCH_SIZE, drop_last=False, **shard)
+
+
+class Rows:
+    """The rows of arrays as samples."""
+
+    def __init__(self, arrays: dict[str, Any]) -> None:
+        self.arrays = arrays
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: array[index] for name, array in self.arrays.items()}
+
+    def __len__(self) -> int:
+        return len(self.arrays["y"])
+
+
+def real_epoch(kind: Callable[..., Any]) -> Iterable[Any]:
+    loader = real_loader(kind, **process_shard(flat()))
+    return masked(sharding_map(padding_map(loader.minibatches(7)), flat()))
+
+
+def real_resumed(kind: Callable[..., Any]) -> Iterable[Any]:
+    """Goes on from the state of one process, which that of many has to be as well."""
+    alone = cycled_minibatches(real_loader(kind), 7)
+    loader = real_loader(kind, **process_shard(flat()))
+    with (
+        closing(alone),
+        closing(
+            prefetching_map(sharding_map(padding_map(cycled_minibatches(loader, 7)), flat()))
+        ) as train,
+    ):
+        for _ in range(4):
+            next(alone)
+            next(train)
+        assert train.get_state() == alone.get_state()
+        next(train)
+        train.set_state(alone.get_state())
+        yield from masked(itertools.islice(train, 3))
+
+
+def masked(minibatches: Iterable[Any]) -> Iterable[Any]:
+    return ({**minibatch, "mask": mask} for minibatch, mask in minibatches)
 
 
 def sums_of_all_rows() -> Iterable[Any]:
@@ -138,6 +211,11 @@ CASES: dict[str, Case] = {
     "with scalars": with_scalars,
     "change together": columns_change_together,
     "padded": padded,
+    "used in place": used_in_place,
+    "real epoch, inline": lambda: real_epoch(DataLoader),
+    "real epoch, in memory": lambda: real_epoch(InMemoryDataLoader),
+    "real resumed, inline": lambda: real_resumed(DataLoader),
+    "real resumed, in memory": lambda: real_resumed(InMemoryDataLoader),
     "resumed": resumed,
     "stopped": stopped,
     "sums": sums_of_all_rows,
@@ -151,6 +229,8 @@ CASES: dict[str, Case] = {
     "host rows prefetched": lambda: prefetching_map(shard_of(flat()), flat()),
     "columns differ": lambda: columns_differ(0),
     "columns differ later": lambda: columns_differ(2),
+    "overflows on the first": lambda: overflows_on(0),
+    "overflows on the last": lambda: overflows_on(jax.process_count() - 1),
     "columns differ on one": columns_differ_on_one,
 }
 
@@ -184,15 +264,25 @@ def describe(leaf: jax.Array) -> dict[str, Any]:
     }
 
 
+def messages(log: QueueHandler) -> list[str]:
+    """Returns what was logged since the last time."""
+    said = list[str]()
+    while not log.queue.empty():
+        said.append(log.queue.get().getMessage())
+    return said
+
+
 def main(process: int, count: int, port: int) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"127.0.0.1:{port}", count, process)
     results = dict[str, Any]()
+    log = QueueHandler(SimpleQueue())
+    logging.getLogger("fifteen_data_devices").addHandler(log)
     for name, case in CASES.items():
         # The last case, in which one process waits for others that have gone on.
         if name == "columns differ on one":
             _process_agreement._WAIT_SECONDS = 1
-        results[name] = {"shard": process_shard(flat()), **run(case)}
+        results[name] = {"shard": process_shard(flat()), **run(case), "log": messages(log)}
     print(json.dumps(results))
 
 

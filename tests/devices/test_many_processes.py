@@ -1,16 +1,19 @@
 """`jax.distributed` programs of several processes on this machine, over the loopback device."""
 
+import fcntl
 import functools
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fifteen_data_loaders import InMemoryDataLoader
 
 from tests.devices.one_of_many import MINIBATCH_SIZE, SAMPLE_COUNT
 from tests.devices.stand_ins import Minibatches
@@ -19,6 +22,7 @@ DEVICES_PER_PROCESS = 2
 LIMIT_SECONDS = 100
 
 Results = list[dict[str, Any]]
+ResultsOf = Callable[[int], Results]
 
 
 def run_processes(count: int) -> Results:
@@ -49,9 +53,23 @@ def run_processes(count: int) -> Results:
     return [json.loads(out.splitlines()[-1]) for out, _ in ended]
 
 
-@functools.cache
-def results_of(count: int) -> Results:
-    return run_processes(count)
+@pytest.fixture(scope="session")
+def results_of(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> ResultsOf:
+    """Returns a function that runs the programs, once for all workers of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp().parent
+
+    @functools.cache
+    def run_once(count: int) -> Results:
+        with (folder / f"{count}-processes-{testrun_uid}.json").open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            if not (content := file.read()):
+                content = json.dumps(run_processes(count))
+                file.write(content)
+        results: Results = json.loads(content)
+        return results
+
+    return run_once
 
 
 def joined(results: Results, case: str) -> list[dict[str, np.ndarray[Any, Any]]]:
@@ -84,7 +102,9 @@ on_2_and_4_processes = pytest.mark.parametrize("count", [2, 4])
 
 
 @on_2_and_4_processes
-def test_the_programs_end_and_leave_nothing(count: int, no_leftovers: None) -> None:
+def test_the_programs_end_and_leave_nothing(
+    results_of: ResultsOf, count: int, no_leftovers: None
+) -> None:
     assert len(results_of(count)) == count
 
 
@@ -103,7 +123,9 @@ def test_the_programs_end_and_leave_nothing(count: int, no_leftovers: None) -> N
         "prefetched",
     ],
 )
-def test_many_processes_make_the_minibatches_of_one(count: int, case: str) -> None:
+def test_many_processes_make_the_minibatches_of_one(
+    results_of: ResultsOf, count: int, case: str
+) -> None:
     expected = list(Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE))
     for minibatch, whole in zip(joined(results_of(count), case), expected, strict=True):
         assert np.array_equal(minibatch["x"], whole["x"])
@@ -111,7 +133,7 @@ def test_many_processes_make_the_minibatches_of_one(count: int, case: str) -> No
 
 
 @on_2_and_4_processes
-def test_devices_of_all_processes_divide_the_rows_of_all(count: int) -> None:
+def test_devices_of_all_processes_divide_the_rows_of_all(results_of: ResultsOf, count: int) -> None:
     expected = list(Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE))
     for minibatch, whole in zip(joined(results_of(count), "devices"), expected, strict=True):
         shape = (count * DEVICES_PER_PROCESS, -1, 4)
@@ -119,7 +141,7 @@ def test_devices_of_all_processes_divide_the_rows_of_all(count: int) -> None:
 
 
 @on_2_and_4_processes
-def test_devices_of_this_process_divide_its_own_rows(count: int) -> None:
+def test_devices_of_this_process_divide_its_own_rows(results_of: ResultsOf, count: int) -> None:
     for result in results_of(count):
         inputs = Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE, **result["flat"]["shard"])
         for minibatch, own in zip(joined([result], "local devices"), inputs, strict=True):
@@ -127,26 +149,28 @@ def test_devices_of_this_process_divide_its_own_rows(count: int) -> None:
 
 
 @on_2_and_4_processes
-def test_scalars_go_with_rows(count: int) -> None:
+def test_scalars_go_with_rows(results_of: ResultsOf, count: int) -> None:
     minibatches = joined(results_of(count), "with scalars")
     assert [minibatch["scale"].tolist() for minibatch in minibatches] == [2.0] * 3
 
 
 @on_2_and_4_processes
-def test_a_computation_sees_the_rows_of_all_processes(count: int) -> None:
+def test_a_computation_sees_the_rows_of_all_processes(results_of: ResultsOf, count: int) -> None:
     expected = [whole["y"].sum() for whole in Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE)]
     sums = [minibatch["y"].tolist() for minibatch in joined(results_of(count), "sums")]
     assert sums == [[total] for total in expected]
 
 
 @on_2_and_4_processes
-def test_shapes_may_change_on_all_processes_together(count: int) -> None:
+def test_shapes_may_change_on_all_processes_together(results_of: ResultsOf, count: int) -> None:
     shapes = [minibatch[""].shape for minibatch in joined(results_of(count), "change together")]
     assert shapes == [(8 * count, 1), (8 * count, 2), (8 * count, 1), (8 * count, 2)]
 
 
 @on_2_and_4_processes
-def test_padding_gives_every_process_as_many_minibatches_of_one_shape(count: int) -> None:
+def test_padding_gives_every_process_as_many_minibatches_of_one_shape(
+    results_of: ResultsOf, count: int
+) -> None:
     minibatches = joined(results_of(count), "padded")
     assert [minibatch["y"].shape for minibatch in minibatches] == [(MINIBATCH_SIZE,)] * 3
     counted = [minibatch["y"][minibatch["mask"] == 1] for minibatch in minibatches]
@@ -154,11 +178,34 @@ def test_padding_gives_every_process_as_many_minibatches_of_one_shape(count: int
 
 
 @on_2_and_4_processes
-def test_the_state_does_not_depend_on_the_processes(count: int) -> None:
+def test_the_state_does_not_depend_on_the_processes(results_of: ResultsOf, count: int) -> None:
     assert [stop["step"].tolist() for stop in joined(results_of(count), "stopped")] == [[1]]
     expected = list(Minibatches(SAMPLE_COUNT, MINIBATCH_SIZE))[1:]
     for minibatch, whole in zip(joined(results_of(count), "resumed"), expected, strict=True):
         assert np.array_equal(minibatch["y"], whole["y"])
+
+
+@on_2_and_4_processes
+def test_aligned_host_memory_is_used_in_place(results_of: ResultsOf, count: int) -> None:
+    (starts,) = joined(results_of(count), "used in place")
+    assert starts[""].tolist() == [0, 4] * count
+
+
+@on_2_and_4_processes
+@pytest.mark.parametrize("kind", ["inline", "in memory"])
+def test_shards_of_real_loaders_make_the_minibatches_of_one(
+    results_of: ResultsOf, count: int, kind: str
+) -> None:
+    whole = InMemoryDataLoader({"y": np.arange(SAMPLE_COUNT - 5)}, MINIBATCH_SIZE, drop_last=False)
+    epochs = [list(minibatch["y"]) for seed in (7, 8, 9) for minibatch in whole.minibatches(seed)]
+    assert real_rows(results_of(count), f"real epoch, {kind}") == epochs[:3]
+    assert real_rows(results_of(count), f"real resumed, {kind}") == epochs[4:7]
+
+
+def real_rows(results: Results, case: str) -> list[list[int]]:
+    minibatches = joined(results, case)
+    assert all(minibatch["y"].shape == (MINIBATCH_SIZE,) for minibatch in minibatches)
+    return [list(minibatch["y"][minibatch["mask"] == 1]) for minibatch in minibatches]
 
 
 @on_2_and_4_processes
@@ -200,7 +247,9 @@ def test_the_state_does_not_depend_on_the_processes(count: int) -> None:
         ),
     ],
 )
-def test_what_would_go_wrong_is_refused_with_the_cure(count: int, case: str, message: str) -> None:
+def test_what_would_go_wrong_is_refused_with_the_cure(
+    results_of: ResultsOf, count: int, case: str, message: str
+) -> None:
     for process, (kind, said) in enumerate(errors(results_of(count), case)):
         device_count = count * DEVICES_PER_PROCESS
         assert kind == "ValueError"
@@ -210,7 +259,9 @@ def test_what_would_go_wrong_is_refused_with_the_cure(count: int, case: str, mes
 
 
 @on_2_and_4_processes
-def test_a_shard_that_two_processes_load_is_refused_on_all(count: int) -> None:
+def test_a_shard_that_two_processes_load_is_refused_on_all(
+    results_of: ResultsOf, count: int
+) -> None:
     reason = (
         "`inputs` loads shard 0 of {count}, but the devices of this process hold shard {process} "
         "of {count}; pass `**process_shard(sharding)` to the data loader, here "
@@ -227,7 +278,9 @@ def test_a_shard_that_two_processes_load_is_refused_on_all(count: int) -> None:
 
 @on_2_and_4_processes
 @pytest.mark.parametrize(("case", "step"), [("columns differ", 0), ("columns differ later", 2)])
-def test_shapes_that_differ_are_refused_on_all_processes(count: int, case: str, step: int) -> None:
+def test_shapes_that_differ_are_refused_on_all_processes(
+    results_of: ResultsOf, count: int, case: str, step: int
+) -> None:
     said = "; ".join(
         f"processes [{process}]: minibatch (8, {process + 2}) float32" for process in range(count)
     )
@@ -241,8 +294,37 @@ def test_shapes_that_differ_are_refused_on_all_processes(count: int, case: str, 
 
 
 @on_2_and_4_processes
-def test_a_process_whose_shapes_alone_change_stops(count: int) -> None:
+def test_a_process_whose_shapes_alone_change_stops(results_of: ResultsOf, count: int) -> None:
     *others, last = errors(results_of(count), "columns differ on one")
     assert others == [["", ""]] * (count - 1)
-    assert last[0] == "TimeoutError"
-    assert last[1].startswith("minibatch 2 of this iteration has new leaf shapes on this process")
+    news = (
+        "minibatch 2 of this iteration has new leaf shapes on this process (minibatch (8, 2) "
+        "float32)"
+    )
+    assert last == [
+        "TimeoutError",
+        f"{news}, and for 1 s some other process of {list(range(count))} had none. Shapes may "
+        "only change on all processes together; `padding_map` keeps them constant",
+    ]
+    *others, log = (result["columns differ on one"]["log"] for result in results_of(count))
+    assert others == [[]] * (count - 1)
+    assert log == [f"{news}; waiting for the other processes to have them too"]
+
+
+@on_2_and_4_processes
+@pytest.mark.parametrize(("case", "which"), [("on the first", 0), ("on the last", -1)])
+def test_an_overflow_at_the_beginning_stops_all_processes(
+    results_of: ResultsOf, count: int, case: str, which: int
+) -> None:
+    said = errors(results_of(count), f"overflows {case}")
+    kind, reason = said.pop(which)
+    assert kind == "OverflowError"
+    assert reason.startswith("`minibatch` holds int64 values from 1099511627776 to 1099511627776,")
+    message = f"another process refused minibatch 0 of this iteration: {reason}"
+    assert said == [["ValueError", message]] * (count - 1)
+
+
+@on_2_and_4_processes
+def test_nothing_is_logged_where_all_is_well(results_of: ResultsOf, count: int) -> None:
+    for result in results_of(count):
+        assert result["flat"]["log"] == result["change together"]["log"] == []

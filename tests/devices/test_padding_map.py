@@ -24,6 +24,27 @@ def test_a_short_minibatch_is_filled_up_with_its_last_row() -> None:
     assert all(second[name].dtype == whole[name].dtype for name in ("x",))
 
 
+def test_what_is_filled_up_is_used_in_place_by_cpu_devices() -> None:
+    for row_count in (1, 7, 1000):
+        inputs = {"x": np.ones((row_count, 33), np.float32), "y": np.arange(row_count, dtype="i1")}
+        ((minibatch, _),) = padding_map([inputs], row_count + 1)
+        for leaf in minibatch.values():
+            placed = jax.device_put(leaf, jax.devices()[0])
+            assert placed.unsafe_buffer_pointer() == leaf.ctypes.data
+
+
+def test_what_no_device_takes_is_filled_up_too() -> None:
+    words = {
+        "name": np.array(["a", "bc"]),
+        "object": np.array([None, {}]),
+        "empty": np.array(["", ""]),
+    }
+    ((minibatch, _),) = padding_map([words], 3)
+    assert minibatch["name"].tolist() == ["a", "bc", "bc"]
+    assert minibatch["object"].tolist() == [None, {}, {}]
+    assert minibatch["empty"].tolist() == ["", "", ""]
+
+
 def test_a_minibatch_without_rows_is_filled_with_zeros() -> None:
     empty = {"x": np.ones((0, 3), np.float16), "y": np.zeros(0, np.int8)}
     ((minibatch, mask),) = padding_map([empty], 2)

@@ -93,6 +93,28 @@ def test_as_many_minibatches_live_as_the_buffer_size_says(buffer_size: int) -> N
 
 
 @pytest.mark.parametrize("buffer_size", BUFFER_SIZES)
+@pytest.mark.parametrize("target", ["device", "mesh"])
+def test_as_many_arrays_live_on_the_devices_as_the_buffer_size_says(
+    buffer_size: int, target: str
+) -> None:
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    placed = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    shape = (2, 3, 5, 7)
+    made = Counter()
+    inputs = (np.full(shape, number, np.float32) for number in made)
+    counts = list[int]()
+    train = prefetching_map(inputs, jax.devices()[1] if target == "device" else placed, buffer_size)
+    for step, _ in enumerate(train, start=1):
+        made.wait_for(step + buffer_size - 1)
+        counts.append(sum(array.shape == shape for array in jax.live_arrays()))
+        if step == 40:
+            break
+    assert max(counts) <= buffer_size
+    train.close()
+    assert sum(array.shape == shape for array in jax.live_arrays()) == 1
+
+
+@pytest.mark.parametrize("buffer_size", BUFFER_SIZES)
 def test_minibatches_that_the_caller_keeps_never_block(buffer_size: int) -> None:
     kept = list(prefetching_map((Token() for _ in range(50)), buffer_size=buffer_size))
     assert len(set(kept)) == 50
@@ -269,6 +291,16 @@ def test_the_thread_is_gone_after_break_and_after_the_end() -> None:
     assert prefetching_threads() == []
     iterator = iter(prefetching_map(range(3)))
     assert list(iterator) == [0, 1, 2]
+    assert prefetching_threads() == []
+
+
+def test_the_thread_is_gone_after_an_error_in_the_loop() -> None:
+    def loop() -> None:
+        for minibatch in prefetching_map(range(100), buffer_size=10):
+            raise LookupError(minibatch)
+
+    with pytest.raises(LookupError):
+        loop()
     assert prefetching_threads() == []
 
 

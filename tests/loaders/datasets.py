@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from fifteen_data_loaders import DataLoader, InMemoryDataLoader
+from fifteen_data_loaders import DataLoader, InMemoryDataLoader, sample_rng
 
 SAMPLE_COUNT = 23
 
@@ -37,6 +37,68 @@ class BatchedSquares(Squares):
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         assert type(indices) is list
         return [Squares.__getitem__(self, index) for index in indices]
+
+
+class Augmented:
+    """Samples with a random part."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        return index, sample_rng().random()
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class Drawing:
+    """The index and three random numbers, two of the sample and one of the next sample."""
+
+    def __init__(self, count: int = SAMPLE_COUNT) -> None:
+        self.count = count
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return (
+            index,
+            sample_rng().random(),
+            sample_rng(index).random(),
+            sample_rng(index + 1).random(),
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class BatchedDrawing(Drawing):
+    """The same, several samples at a time."""
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[int, float, float, float]]:
+        firsts = [sample_rng(index).random() for index in indices]
+        seconds = [sample_rng(index).random() for index in indices]
+        return [(i, *draws, 0.0) for i, *draws in zip(indices, firsts, seconds, strict=True)]
+
+
+def collate_drawing(samples: list[Any]) -> Any:
+    """Returns the indices, and two random numbers of the minibatch."""
+    return np.array([sample[0] for sample in samples]), sample_rng().random(), sample_rng().random()
+
+
+class Telling:
+    """Indices, each written into a named pipe as a line of its own when it is asked for."""
+
+    def __init__(self, path: str, count: int) -> None:
+        self.path = path
+        self.count = count
+
+    def __getitem__(self, index: int) -> int:
+        # Open for reading too, so that nobody waits for a reader that has left.
+        with open(self.path, "r+b", buffering=0) as pipe:
+            pipe.write(b"%d\n" % index)
+        return index
+
+    def __len__(self) -> int:
+        return self.count
 
 
 def squares_in_memory() -> dict[str, Any]:

@@ -56,6 +56,19 @@ def test_any_loader_is_resumed_by_skipping() -> None:
         assert next(cycled_minibatches(Strangers(), 5, start_step=step)) == expected
 
 
+def test_skipping_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, when it begins, and not where an epoch begins or the loader can begin anywhere."""
+    next(cycled_minibatches(DataLoader(Squares(), 4), 5, start_step=7))
+    next(cycled_minibatches(Strangers(), 5, start_step=6))
+    assert caplog.messages == []
+    _take(cycled_minibatches(Strangers(), 5, start_step=8), 5)
+    assert caplog.messages == [
+        "a Strangers cannot begin inside an epoch: loading and dropping 2 minibatches to get to "
+        "step 8"
+    ]
+    assert caplog.records[0].levelname == "WARNING"
+
+
 def test_a_shorter_epoch_than_was_said_is_followed_by_the_next() -> None:
     train = cycled_minibatches(Strangers(2, said=3), 5)
     assert _take(train, 4) == [(5, 0), (5, 1), (6, 0), (6, 1)]
@@ -131,7 +144,37 @@ def test_a_state_of_other_data_is_refused(change: dict[str, Any], message: str) 
     assert str(raised.value) == f"`state` does not belong to this iteration: {message}"
 
 
-@pytest.mark.parametrize("state", [None, 5, {}, {"step": 3}, [("step", 3)]])
+def test_a_state_of_another_version_may_look_otherwise() -> None:
+    """A later release may keep other things in it; the message is of the version all the same."""
+    train = cycled_minibatches(DataLoader(Squares(), 4), 3)
+    with pytest.raises(ValueError, match="`version` is 2 there and 1 here"):
+        train.set_state({"version": 2, "position": [3, 4]})
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "message"),
+    [
+        ("3", TypeError, "`state['step']` must be an integer, got '3'"),
+        (None, TypeError, "`state['step']` must be an integer, got None"),
+        (2.0, TypeError, "`state['step']` must be an integer, got 2.0"),
+        (-1, ValueError, "`state['step']` must be at least 0, got -1"),
+    ],
+)
+def test_a_step_that_is_none_is_refused_and_nothing_moves(
+    step: Any, error: type[Exception], message: str
+) -> None:
+    train = cycled_minibatches(DataLoader(Squares(), 4), 3)
+    next(train)
+    before = train.get_state()
+    with pytest.raises(error) as raised:
+        train.set_state({**before, "step": step})
+    assert str(raised.value) == message
+    assert train.get_state() == before
+
+
+@pytest.mark.parametrize(
+    "state", [None, 5, "state", {}, {"step": 3}, [("step", 3)], {"version": 1, "step": 3}]
+)
 def test_what_is_no_state_is_refused(state: Any) -> None:
     train = cycled_minibatches(DataLoader(Squares(), 4), 3)
     with pytest.raises(TypeError) as raised:
@@ -150,21 +193,3 @@ def test_a_closed_iteration_is_over(make: Any) -> None:
     train.close()
     with pytest.raises(StopIteration):
         next(train)
-
-
-def test_the_next_epoch_is_loading_before_this_one_ends() -> None:
-    """While the last minibatch of an epoch is in use, samples of the next are asked for."""
-    asked: list[int] = []
-
-    class Recorded(Squares):
-        def __getitem__(self, index: int) -> Any:
-            asked.append(index)
-            return super().__getitem__(index)
-
-    with DataLoader(Recorded(8), 4, num_threads=2) as loader:
-        train = cycled_minibatches(loader, None)
-        _take(train, 2)
-        while len(asked) < 16:
-            pass
-        train.close()
-    assert sorted(asked[8:16]) == list(range(8))

@@ -318,6 +318,18 @@ def test_the_interpreter_exits_without_a_word(tmp_path: Path, ending: str) -> No
     assert scripts.run(tmp_path, _LOADER + ending) == (0, "", "")
 
 
+def test_what_outlives_the_modules_goes_without_a_word(tmp_path: Path) -> None:
+    """Such as what an exception refers to that a library keeps: Orbax does."""
+    source = """
+    import os
+    from fifteen_data_loaders import DataLoader, cycled_minibatches
+
+    train = cycled_minibatches(DataLoader(list(range(20)), 4, num_workers=1), 0)
+    os.kept = train, next(train)
+    """
+    assert scripts.run(tmp_path, source) == (0, "", "")
+
+
 def test_an_error_in_the_loop_is_all_that_is_printed(tmp_path: Path) -> None:
     source = _LOADER + "for minibatch in loader.minibatches(0): raise ValueError('mine')"
     code, out, err = scripts.run(tmp_path, source)

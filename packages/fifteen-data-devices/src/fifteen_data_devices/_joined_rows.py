@@ -63,7 +63,7 @@ class _Iteration:
     def __call__(self, minibatch: Any) -> Any:
         import jax
 
-        check_integers(minibatch)
+        self._check_integers(minibatch)
         leaves, structure = jax.tree.flatten(minibatch)
         layout = (structure, [(np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves])
         if layout != self._layout:
@@ -78,6 +78,14 @@ class _Iteration:
                 self._leaf_shardings, arrays, self._leaf_shapes
             )
         return jax.tree.unflatten(structure, placed)
+
+    def _check_integers(self, minibatch: Any) -> None:
+        try:
+            check_integers(minibatch)
+        except OverflowError as error:
+            # Those that wait for this process, as all do before their first step, need not.
+            self._agreement.refuse(str(error), self._step)
+            raise
 
     def _check_layout(self, minibatch: Any) -> None:
         """Compare this layout of leaves with the shardings and with the other processes."""

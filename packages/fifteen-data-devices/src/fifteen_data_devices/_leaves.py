@@ -1,6 +1,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from jax.sharding import NamedSharding
 
@@ -46,10 +48,10 @@ def check_type(name: str, leaf: Any) -> None:
         jax.eval_shape(lambda leaf: leaf, leaf)
     except TypeError as error:
         kind = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"type `{type(leaf).__name__}`"
-        msg = (
-            f"`{name}` cannot be put on a device, as JAX has no arrays of {kind}; take it out of "
-            "the minibatch or encode it as numbers"
-        )
+        cure = "take it out of the minibatch or encode it as numbers"
+        if hasattr(leaf, "__array__") and not isinstance(leaf, np.ndarray):
+            cure = "convert it with `np.asarray`, for example in the `collate_fn` of its loader"
+        msg = f"`{name}` cannot be put on a device, as JAX has no arrays of {kind}; {cure}"
         raise TypeError(msg) from error
 
 

@@ -1,3 +1,4 @@
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PyTreeType = TypeVar("PyTreeType")
+
+_ALIGNMENT = 64
+"""Bytes; JAX copies memory that starts elsewhere."""
 
 
 @overload
@@ -130,13 +134,24 @@ def _filled_up(minibatch: PyTreeType, missing: int) -> PyTreeType:
         if not np.ndim(leaf):
             return leaf
         # Works on an array where it lives, be that the host or a device.
-        library = jax.numpy if isinstance(leaf, jax.Array) else np
-        shape = (missing, *leaf.shape[1:])
-        filling = (
-            library.broadcast_to(leaf[-1:], shape)
-            if len(leaf)
-            else library.zeros(shape, leaf.dtype)
-        )
-        return library.concatenate([leaf, filling])
+        if isinstance(leaf, jax.Array):
+            return jax.numpy.concatenate([leaf, _filling(leaf, missing, jax.numpy)])
+        leaf = np.asarray(leaf)
+        filled = _aligned((len(leaf) + missing, *leaf.shape[1:]), leaf.dtype)
+        return np.concatenate([leaf, _filling(leaf, missing, np)], out=filled)
 
     return cast(PyTreeType, jax.tree.map(fill_up, minibatch))
+
+
+def _filling(leaf: Any, row_count: int, library: Any) -> Any:
+    shape = (row_count, *leaf.shape[1:])
+    return library.broadcast_to(leaf[-1:], shape) if len(leaf) else library.zeros(shape, leaf.dtype)
+
+
+def _aligned(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> "NDArray[Any]":
+    """Returns an array that CPU devices use in place, so that what is copied here is no more."""
+    if dtype.hasobject:
+        return np.empty(shape, dtype)
+    memory = np.empty(math.prod(shape) * dtype.itemsize + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return np.ndarray(shape, dtype, memory.data, start)

@@ -1,4 +1,5 @@
 import json
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,8 @@ _SLICE_SECONDS = 5
 
 _REFUSED = "refused: "
 
+_LOGGER = logging.getLogger("fifteen_data_devices")
+
 
 class ProcessAgreement:
     """Compares a text between processes that are at the same place of the same program.
@@ -19,6 +22,10 @@ class ProcessAgreement:
     that raised alone would leave the others hanging in a collective. The texts travel through the
     service that ``jax.distributed`` starts and not through the devices, whose collectives must be
     in the same order on every process and would get between those of the training step.
+
+    A process only has something to say when the leaf shapes are new to it, so that steps cost
+    nothing otherwise. If they are new to it alone, the others do not listen: they go on, wait for
+    it in the step's collective, and it raises an error once its patience has ended.
     """
 
     def __init__(self, name: str, processes: Sequence[int]) -> None:
@@ -36,12 +43,14 @@ class ProcessAgreement:
         client = _coordination_client()
         if client is None:
             return
+        news = f"minibatch {step} of this iteration has new leaf shapes on this process ({text})"
         try:
-            texts = self._exchange(client, text, step)
+            texts = self._exchange(client, text, step, news)
         except TimeoutError as error:
             msg = (
-                f"minibatch {step} of this iteration has new leaf shapes on this process ({text}), "
-                f"and for {_WAIT_SECONDS} s some other process of {self._processes} had none"
+                f"{news}, and for {_WAIT_SECONDS} s some other process of {self._processes} had "
+                "none. Shapes may only change on all processes together; `padding_map` keeps them "
+                "constant"
             )
             raise TimeoutError(msg) from error
         refusals = [what.removeprefix(_REFUSED) for what in texts if what.startswith(_REFUSED)]
@@ -62,23 +71,26 @@ class ProcessAgreement:
         client = _coordination_client()
         if client is not None:
             text = _REFUSED + reason
-            client.key_value_set(self._key(step, _this_process()), text)
+            client.key_value_set(self._key(step, _this_process()), text, allow_overwrite=True)
             if _this_process() == self._processes[0]:
                 verdict = json.dumps({text: [_this_process()]})
-                client.key_value_set(self._key(step, "verdict"), verdict)
+                client.key_value_set(self._key(step, "verdict"), verdict, allow_overwrite=True)
 
-    def _exchange(self, client: Any, text: str, step: int) -> dict[str, list[int]]:
+    def _exchange(self, client: Any, text: str, step: int, news: str) -> dict[str, list[int]]:
+        # Processes may well start at different times, but then they keep up with each other.
+        complaint = news if step else None
         client.key_value_set(self._key(step, _this_process()), text)
         if _this_process() == self._processes[0]:
-            self._collect(client, step)
-        texts: dict[str, list[int]] = json.loads(_wait_for(client, self._key(step, "verdict")))
+            self._collect(client, step, complaint)
+        verdict = _wait_for(client, self._key(step, "verdict"), complaint)
+        texts: dict[str, list[int]] = json.loads(verdict)
         return texts
 
-    def _collect(self, client: Any, step: int) -> None:
+    def _collect(self, client: Any, step: int, complaint: str | None) -> None:
         texts: dict[str, list[int]] = {}
         for process in self._processes:
             key = self._key(step, process)
-            texts.setdefault(_wait_for(client, key), []).append(process)
+            texts.setdefault(_wait_for(client, key, complaint), []).append(process)
             client.key_value_delete(key)
         client.key_value_set(self._key(step, "verdict"), json.dumps(texts))
         if self._last_verdict is not None:
@@ -90,7 +102,7 @@ class ProcessAgreement:
         return f"fifteen/sharding_map/{self._name}/{step}/{leaf}"
 
 
-def _wait_for(client: Any, key: str) -> str:
+def _wait_for(client: Any, key: str, complaint: str | None) -> str:
     deadline = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -101,6 +113,9 @@ def _wait_for(client: Any, key: str) -> str:
             # JAX has no public name for the type.
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
+            if complaint is not None:
+                _LOGGER.warning("%s; waiting for the other processes to have them too", complaint)
+                complaint = None
         else:
             return value
     raise TimeoutError

@@ -94,6 +94,8 @@ def sharding_map(
         ValueError: if ``devices`` are none or not distinct, the shard is not the one that the
             devices of this process hold, or, during an iteration, a shape cannot be divided.
         OverflowError: during an iteration, if a 64-bit integer does not fit in 32 bits.
+        TimeoutError: during an iteration, if for 300 seconds the shapes of leaves have changed on
+            this process alone. The other processes cannot be told: they wait for it in their step.
 
     Example:
         >>> import jax

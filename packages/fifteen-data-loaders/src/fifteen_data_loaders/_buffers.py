@@ -1,5 +1,6 @@
 """Aligned memory that is used again once nobody refers to it."""
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -39,17 +40,20 @@ class Lease:
     def __init__(
         self, address: int, nbytes: int, memory: Any, give_back: Callable[[Any], object]
     ) -> None:
+        self._memory = memory
+        self._give_back = give_back
         self.__array_interface__ = {
             "version": 3,
             "shape": (nbytes,),
             "typestr": "|u1",
             "data": (address, False),
         }
-        self._memory = memory
-        self._give_back = give_back
 
-    def __del__(self) -> None:
-        self._give_back(self._memory)
+    # A default, because modules are emptied before the last objects go at the interpreter's end.
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # An interrupt may have come before there was anything to give back.
+        if hasattr(self, "_give_back") and not is_finalizing():
+            self._give_back(self._memory)
 
 
 def lend(

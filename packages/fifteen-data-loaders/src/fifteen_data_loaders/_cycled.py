@@ -1,5 +1,6 @@
 """Epoch after epoch without end, and its state."""
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from fifteen_data_loaders._plan import CycledRequests
 
 PyTreeType = TypeVar("PyTreeType")
 
+_LOGGER = logging.getLogger("fifteen_data_loaders")
+
 _STATE_VERSION = 1
 
 
@@ -43,7 +46,8 @@ def cycled_minibatches(
     integers, ``bool`` and ``None``, fit for JSON and Orbax, which says where the iteration stands
     after the last minibatch that was received; ``set_state()`` goes on from there, with any count
     of workers and shards, at no cost for the loaders of this package. Other loaders are skipped
-    through. ``close()`` stops what is being loaded ahead.
+    through from the beginning of the epoch, which is logged as a warning. ``close()`` stops what is
+    being loaded ahead.
 
     Args:
         dataloader: any data loader.
@@ -133,7 +137,10 @@ class _Cycled(ABC, Generic[PyTreeType]):
                 minibatch size or ``drop_last`` than this iteration.
         """
         expected = self.get_state()
-        if not isinstance(state, Mapping) or set(state) != set(expected):
+        # A state of another version may have other keys, and is told by its version.
+        if not isinstance(state, Mapping) or (
+            state.get("version", _STATE_VERSION) == _STATE_VERSION and set(state) != set(expected)
+        ):
             raise TypeError(
                 f"`state` must be what get_state() returned, a dict with the keys "
                 f"{list(expected)}, got {state!r}"
@@ -265,6 +272,14 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
     def _begin(self) -> Iterator[PyTreeType]:
         epoch, skipped = divmod(self._next_step, self._minibatch_count)
         seed = None if self._shuffle_seed is None else self._shuffle_seed + epoch
+        if skipped:
+            _LOGGER.warning(
+                "a %s cannot begin inside an epoch: loading and dropping %d minibatches to get to "
+                "step %d",
+                type(self._dataloader).__name__,
+                skipped,
+                self._next_step,
+            )
         return islice(iter(self._dataloader.minibatches(seed)), skipped, None)
 
 

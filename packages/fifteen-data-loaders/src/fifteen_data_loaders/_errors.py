@@ -2,6 +2,7 @@
 
 import pickle
 import traceback
+from contextlib import suppress
 from types import WrapperDescriptorType
 from typing import Any
 
@@ -22,6 +23,12 @@ class WorkerDiedError(RuntimeError):
     """
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception, unless it is of a kind that cannot be changed."""
+    with suppress(Exception):
+        error.add_note(note)
+
+
 def dump_exception(error: BaseException) -> bytes:
     """Pickle an exception of a worker, with its traceback as a note."""
     from fifteen_data_loaders._workers._shared_classes import dumps
@@ -31,14 +38,25 @@ def dump_exception(error: BaseException) -> bytes:
         # As itself it would end the parent, or seem to be the user's Ctrl-C.
         described = repr(error)
         error = WorkerError(f"{described} was raised in a worker process")
-    error.add_note(f"In a worker process:\n\n{trace}")
+    add_note(error, f"In a worker process:\n\n{trace}")
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
     try:
         pickled = dumps(_Carried(error))
         pickle.loads(pickled)
     except Exception:
-        name = f"{type(error).__module__}.{type(error).__qualname__}"
-        pickled = pickle.dumps(WorkerError(f"{name}, which cannot be pickled, was raised: {trace}"))
-    return pickled
+        pickled = b""
+    return pickle.dumps((pickled, name, trace))
+
+
+def load_exception(dumped: bytes) -> BaseException:
+    """Returns the exception that was dumped."""
+    pickled, name, trace = pickle.loads(dumped)
+    if pickled:
+        # What a worker can import need not be known here.
+        with suppress(Exception):
+            error: BaseException = pickle.loads(pickled)
+            return error
+    return WorkerError(f"{name}, which cannot be pickled, was raised: {trace}")
 
 
 class _Carried:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fifteen_data_loaders._errors import add_note
 from fifteen_data_loaders._sample_rng import MinibatchScope, SampleScope
 
 
@@ -76,5 +77,5 @@ def _stop_iteration(name: str) -> RuntimeError:
 
 def _noted(error: BaseException, *indices: int) -> BaseException:
     which = f"sample {indices[0]}" if len(indices) == 1 else f"samples {abbreviated([*indices])}"
-    error.add_note(f"Raised while loading {which} of the dataset.")
+    add_note(error, f"Raised while loading {which} of the dataset.")
     return error

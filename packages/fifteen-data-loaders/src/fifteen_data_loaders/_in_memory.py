@@ -187,6 +187,9 @@ class _Gather:
         """Returns a promise that is kept when it is asked for."""
         return _Gathering(self, request)
 
+    def check_usable(self) -> None:
+        """Arrays are always usable."""
+
     def gather(self, request: Request) -> Any:
         """Copy the rows of a minibatch out of all arrays."""
         leaves = [

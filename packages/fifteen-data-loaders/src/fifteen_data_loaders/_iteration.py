@@ -1,7 +1,9 @@
 """A running iteration over minibatches, whatever loads them."""
 
+import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
@@ -9,6 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 from fifteen_data_protocols import IterationClock, IterationStatistics
 
 from fifteen_data_loaders._plan import Request, Requests
+from fifteen_data_loaders._reentry import not_held
 from fifteen_data_loaders._trees import map_leaves
 
 MinibatchType = TypeVar("MinibatchType")
@@ -47,6 +50,14 @@ class Engine(Protocol):
         """Begin to load a minibatch, without waiting for anything."""
         ...
 
+    def check_usable(self) -> None:
+        """Refuse an engine that is closed, or that belongs to another process.
+
+        Raises:
+            RuntimeError: in these cases.
+        """
+        ...
+
 
 class _Ahead(NamedTuple):
     position: int
@@ -78,7 +89,7 @@ class Iteration(Generic[MinibatchType]):
         self._row_count = max(1, requests.plan.minibatch_size // requests.plan.shard_count)
         self._closed = False
         self._ahead: deque[_Ahead] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # That of an iteration which this one goes on with, if there is one.
         self._clock = clock or IterationClock()
         self.minibatch_size = requests.plan.minibatch_size
@@ -95,7 +106,9 @@ class Iteration(Generic[MinibatchType]):
         return self
 
     def __next__(self) -> MinibatchType:
-        with self._lock:
+        if not self._closed:
+            self._engine.check_usable()
+        with not_held(self._lock):
             return self._clock.receive(self._take)
 
     def statistics(self) -> IterationStatistics:
@@ -111,14 +124,16 @@ class Iteration(Generic[MinibatchType]):
             while True:
                 self._ahead.popleft().loading.cancel()
 
-    def __del__(self) -> None:
-        self.close()
+    # A default, because modules are emptied before the last objects go at the interpreter's end.
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():
+            self.close()
 
     def _take(self) -> MinibatchType:
         while self._ahead and self._ahead[0].position < self._position:
             self._ahead.popleft()
         if not self._ahead:
-            self._load_ahead(at_least=1)
+            self._load_ahead(max(1, self._engine.window(self._row_count)))
         if not self._ahead:
             raise StopIteration
         position, request, loading = self._ahead[0]
@@ -135,19 +150,19 @@ class Iteration(Generic[MinibatchType]):
         if self._closed:
             # By another thread, and what is cancelled has no outcome.
             raise StopIteration
+        # While the minibatch can still be asked for again, whatever comes in between.
+        self._load_ahead(1 + self._engine.window(self._row_count))
         self._position = position + 1
         self._clock.loading_seconds += loading.nanoseconds / 1e9
         with suppress(IndexError):  # Another thread may close the iteration at any moment.
             self._ahead.popleft()
-        self._load_ahead(at_least=0)
         if len(request.indices) == 0:
             minibatch = map_leaves(lambda leaf: leaf[:0], minibatch)
         return minibatch  # type: ignore[no-any-return] # Engines do not know the dataset's type.
 
-    def _load_ahead(self, at_least: int) -> None:
+    def _load_ahead(self, minibatch_count: int) -> None:
         count = self._requests.count
-        window = max(at_least, self._engine.window(self._row_count))
-        while len(self._ahead) < window and not self._closed:
+        while len(self._ahead) < minibatch_count and not self._closed:
             position = self._ahead[-1].position + 1 if self._ahead else self._position
             if count is not None and position >= count:
                 return

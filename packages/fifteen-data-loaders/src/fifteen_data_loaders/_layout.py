@@ -133,7 +133,10 @@ _dtype = attrgetter("dtype")
 @cache
 def _are_numbers(kind: type, dtype: np.dtype[Any]) -> bool:
     """Whether NumPy makes this dtype of such scalars, be it of one or of a list of them."""
-    return (kind in (bool, int, float) or issubclass(kind, np.generic)) and np.dtype(kind) == dtype
+    if kind not in (bool, int, float) and not issubclass(kind, np.generic):
+        return False
+    # Strings and times come in lengths and units that their class does not tell.
+    return dtype.kind in "biufc" and np.dtype(kind) == dtype
 
 
 def _write_leaf(leaf: LeafLayout, rows: NDArray[Any], column: list[Any]) -> None:

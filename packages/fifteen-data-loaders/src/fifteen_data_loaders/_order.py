@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 # price of well under a millisecond.
 _MAX_SORTED_COUNT = 2**13
 
-# Rows that a sequential reader computes ahead, which take 256 kB.
+# Rows that are computed together, and that a sequential reader computes ahead, which take 256 kB.
+# Fewer are slower because of the cost of calling NumPy, and more because of page faults.
 _MAX_BLOCK_ROWS = 2**15
-
-# Rows that are computed together. Fewer would be dominated by the cost of calling NumPy. With more,
-# temporary arrays would be mapped anew every time, unless larger ones have been freed before.
-_MAX_PASS_ROWS = 2**14
 
 # Computing this many rows costs as much as calling NumPy, so a reader that skips fewer, as one
 # shard of several does, still counts as sequential.
@@ -25,9 +22,8 @@ _MAX_SKIPPED_ROWS = 2**13
 _BLOCK_GROWTH = 4
 
 # One key for each round. Measured over hundreds of orders, 4 rounds leave differences of neighbours
-# uneven at these sample counts, and 6 rounds do only at far smaller ones, such as 300. 8 do not
-# even there.
-_KEY_COUNT = 8
+# uneven at these sample counts; 6 rounds do so only at far smaller ones, such as 300.
+_KEY_COUNT = 6
 
 
 def sample_order(sample_count: int, shuffle_seed: int | None) -> "SampleOrder":
@@ -185,35 +181,43 @@ class _FeistelRows:
 
     def __call__(self, start: int, stop: int) -> NDArray[np.int64]:
         rows = np.arange(start, stop, dtype=np.int64)
-        for offset in range(0, len(rows), _MAX_PASS_ROWS):
-            part = rows[offset : offset + _MAX_PASS_ROWS]
-            part[:] = self._permuted(part)
+        scratch = np.empty((6, min(len(rows), _MAX_BLOCK_ROWS)), np.uint32)
+        for offset in range(0, len(rows), _MAX_BLOCK_ROWS):
+            part = rows[offset : offset + _MAX_BLOCK_ROWS]
+            self._permute(part, scratch)
             outside = np.flatnonzero(part >= self.sample_count)
             while len(outside):
-                part[outside] = self._permuted(part[outside])
-                outside = outside[part[outside] >= self.sample_count]
+                again = part[outside]
+                self._permute(again, scratch)
+                part[outside] = again
+                outside = outside[again >= self.sample_count]
         return rows
 
-    def _permuted(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        left = (pairs >> self.right_bits).astype(np.uint32)
-        right = (pairs & (2**self.right_bits - 1)).astype(np.uint32)
+    def _permute(self, pairs: NDArray[np.int64], scratch: NDArray[np.uint32]) -> None:
+        """Permute in place, in scratch memory: fresh memory would cost as much as the work."""
+        left, right, hashed, spare = scratch[:4, : len(pairs)]
+        wide = scratch[4:].reshape(-1).view(np.uint64)[: len(pairs)]
+        left[:] = pairs >> self.right_bits
+        right[:] = pairs & (2**self.right_bits - 1)
         for left_key, right_key in zip(self.keys[::2], self.keys[1::2], strict=True):
             # The high word of the product is uniform in range(left_count).
-            shift = _hashed(right, left_key).astype(np.uint64)
-            shift *= self.left_count
-            shift >>= 32
-            left += shift.astype(np.uint32)
+            _hash(right, left_key, hashed, spare)
+            wide[:] = hashed
+            wide *= self.left_count
+            wide >>= 32
+            hashed[:] = wide
+            left += hashed
             # Modulo `left_count`: the difference wraps around to a large number where it is
             # negative.
-            np.minimum(left, left - self.left_count, out=left)
+            np.subtract(left, self.left_count, out=hashed)
+            np.minimum(left, hashed, out=left)
 
-            mask = _hashed(left, right_key)
-            mask >>= 32 - self.right_bits
-            right ^= mask
-        permuted = left.astype(np.int64)
-        permuted <<= self.right_bits
-        permuted |= right
-        return permuted
+            _hash(left, right_key, hashed, spare)
+            hashed >>= 32 - self.right_bits
+            right ^= hashed
+        pairs[:] = left
+        pairs <<= self.right_bits
+        pairs |= right
 
 
 def _feistel_rows(sample_count: int, shuffle_seed: int) -> _FeistelRows:
@@ -225,17 +229,19 @@ def _feistel_rows(sample_count: int, shuffle_seed: int) -> _FeistelRows:
     )
 
 
-def _hashed(half: NDArray[np.uint32], key: int) -> NDArray[np.uint32]:
+def _hash(
+    half: NDArray[np.uint32], key: int, out: NDArray[np.uint32], spare: NDArray[np.uint32]
+) -> None:
     """Hashes 32-bit words, well mixed in their leading bits.
 
     Multiplications and shift are those of "lowbias32" (Wellons, "Prospecting for hash functions",
     2018), without the steps that only serve the trailing bits.
     """
-    hashed = half ^ np.uint32(key)
-    hashed *= 0x7FEB352D
-    hashed ^= hashed >> 15
-    hashed *= 0x846CA68B
-    return hashed
+    np.bitwise_xor(half, key, out=out)
+    out *= 0x7FEB352D
+    np.right_shift(out, 15, out=spare)
+    out ^= spare
+    out *= 0x846CA68B
 
 
 def _random_bytes(sample_count: int, shuffle_seed: int, byte_count: int) -> bytes:

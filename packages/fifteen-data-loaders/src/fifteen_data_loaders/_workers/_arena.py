@@ -49,8 +49,9 @@ class Arena:
     are lent again, the warmest first; surplus pages go back to the system.
     """
 
-    def __init__(self) -> None:
-        self.fd = os.memfd_create("fifteen-arena", os.MFD_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        self._pid = os.getpid()
+        self.fd = fd
         self._nbytes = 0
         self._chunk: Chunk | None = None
         self._chunk_used = 0
@@ -82,7 +83,6 @@ class Arena:
         """Give all pages back except for those that are on loan, and these when they return."""
         self._closed = True
         self._chunk = None
-        os.close(self.fd)
         self._sort_returned()
         for spares in self._spares.values():
             for block in spares:
@@ -91,6 +91,8 @@ class Arena:
         self._cold.clear()
 
     def _give_back(self, block: _Block) -> None:
+        if os.getpid() != self._pid:
+            return  # A forked child has a copy of the array, but the memory is the parent's.
         # A loop that lets go of many minibatches at once may not ask for another for long.
         if self._closed or block.nbytes * len(self._returned) > _SPARE_NBYTES:
             _remove_pages(block)
@@ -126,8 +128,8 @@ class Arena:
     def _grow(self, nbytes: int) -> Chunk:
         start = self._nbytes
         os.ftruncate(self.fd, start + nbytes)
-        self._nbytes += nbytes
         memory = mmap.mmap(self.fd, nbytes, offset=start)
+        self._nbytes += nbytes
         return Chunk(start, memory, address_of(memory))
 
 

@@ -19,6 +19,7 @@ def run(boot: dict[str, Any]) -> None:
     # Functions, because SIG_IGN would be inherited by programs that the dataset runs.
     signal.signal(signal.SIGTERM, _ignore)
     signal.signal(signal.SIGINT, _ignore)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     _die_with(boot["lifeline"])
     _take_turn(boot["board"])
     from fifteen_data_loaders._workers._child import main

@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 import time
+import traceback
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ from fifteen_data_loaders._workers._spill import SpillWriter
 # Samples are copied into their rows while they are in the cache: after about so many bytes.
 _BITE_NBYTES = 1 << 16
 
+_LAYOUTS_KNOWN = 16
+
 
 def main(boot: dict[str, Any]) -> None:
     """Serve until the parent closes the pipe of jobs."""
@@ -50,12 +53,12 @@ def main(boot: dict[str, Any]) -> None:
     os.read(boot["gate"], 1)
     dataset, collate_fn = unpickle_payload(boot["payload"])
     worker = _Worker(boot, dataset, collate_fn)
+    for thread in range(1, boot["threads"]):
+        threading.Thread(target=worker.serve, args=(thread,), daemon=True).start()
     _hand_back_stderr(boot["stderr"])
     worker.board.set_ready(boot["index"])
     end_turn(boot["board"])
     worker.ring()
-    for thread in range(1, boot["threads"]):
-        threading.Thread(target=worker.serve, args=(thread,), daemon=True).start()
     worker.serve(0)
     # The parent is done with us. Threads may be in the middle of a sample, and nothing is worth
     # waiting for.
@@ -91,12 +94,17 @@ class _Worker:
     def serve(self, thread: int) -> None:
         """Do job after job, until the pipe is closed."""
         claim = self.board.claim(self._index, thread)
-        # The kernel puts the number into the claim as it takes it out of the pipe.
-        while os.readv(self._jobs, (claim,)):
-            number = NUMBER.unpack(claim)[0]
-            outcome = self._do(self.board.read_job(number))
-            if outcome == FAILED or self.board.is_awaited(number):
-                self.ring()
+        try:
+            # The kernel puts the number into the claim as it takes it out of the pipe.
+            while os.readv(self._jobs, (claim,)):
+                number = NUMBER.unpack(claim)[0]
+                outcome = self._do(self.board.read_job(number))
+                if outcome == FAILED or self.board.is_awaited(number):
+                    self.ring()
+        except BaseException:
+            # Nobody would do the job of a thread that is gone while the others live.
+            traceback.print_exc()
+            os._exit(1)
 
     def ring(self) -> None:
         """Wake the parent; a full pipe means that it has been rung for."""
@@ -193,6 +201,9 @@ class _Worker:
             memory = self._memory.chunk(job.layout_chunk, job.layout_chunk_nbytes)
             pickled = memory[job.layout_slot : job.layout_slot + job.layout_nbytes]
             layout = self._layouts[job.layout_id] = pickle.loads(pickled.data)
+            if len(self._layouts) > _LAYOUTS_KNOWN:
+                with contextlib.suppress(KeyError):  # Another thread was faster.
+                    del self._layouts[min(list(self._layouts))]
         return layout
 
 

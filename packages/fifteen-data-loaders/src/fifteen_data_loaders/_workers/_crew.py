@@ -149,11 +149,17 @@ class Crew:
     def _start(self, index: int) -> None:
         self._board.clear(index)
         worker = WorkerProcess(index, self._around, self.spill_fds[index], self._inherited)
-        self._workers[index] = worker
-        self._starting.add(worker)
-        if self._gate_is_open:
-            os.write(self._gate, b"\0")
-        self._epoll.register(worker.pidfd, select.EPOLLIN)
+        try:
+            self._epoll.register(worker.pidfd, select.EPOLLIN)
+            if self._gate_is_open:
+                os.write(self._gate, b"\0")
+            self._starting.add(worker)
+            self._workers[index] = worker
+        except BaseException:
+            self._starting.discard(worker)
+            worker.kill()
+            worker.close()
+            raise
 
     def _replace(self, worker: WorkerProcess) -> Death:
         index = worker.index
@@ -196,3 +202,5 @@ def _close_lifelines_after_fork(crew: Crew) -> None:
 def _close_lifelines() -> None:
     for crew in _CREWS:
         crew.close_lifelines()
+    # A child of this one would close them again, whatever they are by then.
+    _CREWS.clear()

@@ -1,6 +1,7 @@
 """A flight: one minibatch on its way from request to result. The parent's side."""
 
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -33,12 +34,8 @@ class Failure(NamedTuple):
 
     row: int
     """The first one of the run that failed."""
-    pickled_error: bytes
-
-    def error(self) -> BaseException:
-        """Returns the exception: a new one each time, for it holds on to the frames it passes."""
-        error: BaseException = pickle.loads(self.pickled_error)
-        return error
+    new_error: Callable[[], BaseException]
+    """Makes the exception anew, for one that was raised holds on to the frames it passed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,6 +63,16 @@ class Flight:
     """Time that workers spent on it."""
 
     @property
+    def posted(self) -> list[Run]:
+        """The runs on the board, in their order."""
+        return [run for run in reversed(self.pending) if run.number != UNPOSTED]
+
+    @property
+    def has_unposted(self) -> bool:
+        """Whether there was no room on the board for some runs."""
+        return any(run.number == UNPOSTED for run in self.pending)
+
+    @property
     def is_settled(self) -> bool:
         """Whether all rows are there, or one failed and all before it are there."""
         if self.failure is not None and self.pending:
@@ -76,10 +83,10 @@ class Flight:
         """Put the sample indices at the beginning of the slot, where workers look for them."""
         np.ndarray((len(self.indices),), np.int64, self.slot.memory)[:] = self.indices
 
-    def fail(self, row: int, pickled_error: bytes) -> None:
+    def fail(self, row: int, new_error: Callable[[], BaseException]) -> None:
         """Note a failure; the one with the lowest row counts, as if rows were loaded in order."""
         if self.failure is None or row < self.failure.row:
-            self.failure = Failure(row, pickled_error)
+            self.failure = Failure(row, new_error)
 
     def split(self, run: Run) -> None:
         """Have a run loaded row by row, so that the next death says which sample it was."""

@@ -13,7 +13,9 @@ import pickle
 import random
 import struct
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, Self
 
@@ -27,6 +29,11 @@ from fifteen_data_loaders._workers._shared_classes import share_class
 # At the end of the file: where its table begins, and its length. The table holds start and length
 # of the pickle, and of each buffer.
 _TRAILER = struct.Struct("=qq")
+
+
+# What is pickled by value is known to the whole process. A dataset may construct a loader of its
+# own while it is pickled.
+_LOCK = threading.RLock()
 
 
 class Pickled(NamedTuple):
@@ -47,7 +54,7 @@ def pickle_payload(fd: int, dataset: Any, collate_fn: Any) -> Pickled:
     stream = io.BytesIO()
     buffers: list[memoryview] = []
     pickler = _Pickler(stream, lambda buffer: buffers.append(buffer.raw()))
-    with pickler:
+    with _LOCK, pickler:
         try:
             # The classes last: by then the dict holds those that were met on the way.
             pickler.dump((dataset, collate_fn, pickler.classes))
@@ -241,10 +248,10 @@ def _find_unpicklable(value: Any, path: str, depth: int) -> tuple[str, Any] | No
     elif isinstance(value, list | tuple):
         parts = [(f"{path}[{index}]", part) for index, part in enumerate(value)]
     elif isinstance(value, FunctionType):
-        parts = [
-            (f"{path}, variable {name!r}", cell.cell_contents)
-            for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        ]
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        for name, cell in cells:
+            with suppress(ValueError):  # Empty, since the variable has no value yet.
+                parts.append((f"{path}, variable {name!r}", cell.cell_contents))
     elif hasattr(value, "__dict__"):
         parts = [(f"{path}.{name}", part) for name, part in vars(value).items()]
     for part_path, part in parts if depth else []:

@@ -12,18 +12,20 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fifteen_data_loaders._buffers import aligned, size_class
 from fifteen_data_loaders._collate import Collator
-from fifteen_data_loaders._errors import WorkerDiedError, WorkerError
+from fifteen_data_loaders._errors import WorkerDiedError, WorkerError, load_exception
 from fifteen_data_loaders._fetch import abbreviated
 from fifteen_data_loaders._inline import closed_error
 from fifteen_data_loaders._layout import Layout, layout_of
 from fifteen_data_loaders._plan import Request
+from fifteen_data_loaders._reentry import not_held
 from fifteen_data_loaders._workers._arena import Arena
 from fifteen_data_loaders._workers._board import (
     FAILED,
@@ -65,7 +67,10 @@ class WorkerPool:
         shard_index: int,
     ) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Condition()
+        # Never taken through the condition, whose methods are Python and can be interrupted.
+        self._lock = threading.RLock()
+        self._answered = threading.Condition(self._lock)
+        """Notified when the doorbell was answered."""
         self._collated = collated
         self._collator = Collator()
         self.pace: Pace = Pace(worker_count * thread_count, collated=collated)
@@ -84,6 +89,8 @@ class WorkerPool:
         self._rings = 0
         """How often the doorbell was answered."""
         self._closed = False
+        self._released = False
+        """Whether everything was closed to the end."""
         self._classes: list[type] = []
         """Those that were sent by value, for as long as workers may send them back."""
 
@@ -93,7 +100,7 @@ class WorkerPool:
             os.ftruncate(board_fd, board_nbytes(worker_count, thread_count))
             self._board = Board(board_fd, worker_count, thread_count)
             resources.callback(self._board.close)
-            self._arena = Arena()
+            self._arena = Arena(open_memory("fifteen-arena", resources))
             resources.callback(self._arena.close)
             jobs_out, self._jobs_in = open_pipe(resources)
             # The workers' end of the pipe must block and this one must not: two descriptions.
@@ -131,7 +138,8 @@ class WorkerPool:
 
     def post(self, request: Request) -> Flight:
         """Put a minibatch on the board, to be loaded as soon as a worker is free."""
-        with self._bookkeeping():
+        with not_held(self._lock):
+            self._open_books()
             self._forget_cancelled()
             indices = request.loaded_indices
             row_count = len(indices)
@@ -144,6 +152,7 @@ class WorkerPool:
             flight.write_indices()
             self._flights[id(flight)] = flight
             self._post_runs(flight, runs)
+            self._half_done = False
             return flight
 
     def wait(self, flight: Flight, timeout: float | None) -> None:
@@ -175,7 +184,7 @@ class WorkerPool:
             Exception: what the dataset or the ``collate_fn`` raised.
         """
         if flight.failure is not None:
-            raise flight.failure.error()
+            raise flight.failure.new_error()
         if self._collated:
             return flight.collated
         minibatch = flight.collate(self._collator)
@@ -185,6 +194,8 @@ class WorkerPool:
 
     def cancel(self, flight: Flight) -> None:
         """Say that nobody wants a flight any more; takes no lock, for finalisers call it."""
+        if os.getpid() != self._pid:
+            return  # What a forked child does not want, the parent does.
         flight.cancelled = True
         # On a board that is closed, or that another thread closes now, there is nothing to cancel.
         with contextlib.suppress(TypeError, ValueError):
@@ -194,17 +205,19 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all workers and release everything but the memory of minibatches; idempotent."""
-        if self._closed or os.getpid() != self._pid:
+        if self._released or os.getpid() != self._pid:
             return
-        with self._lock:
+        with not_held(self._lock):
             self._closed = True
             # Threads that wait find out at once; their descriptors stay until they have.
-            self.crew.ring()
             while self._listener not in (None, threading.get_ident()):
-                self._lock.wait(0.1)
+                self.crew.ring()
+                if not self._answered.wait(_LAST_RECHECK_SECONDS):
+                    break  # An interrupt kept it from saying that it is gone.
             self._flights.clear()
             self._layout = None
             self._resources.close()
+            self._released = True
 
     def check_usable(self) -> None:
         """Refuse a pool that is closed, or that a forked child inherited.
@@ -220,20 +233,20 @@ class WorkerPool:
         if self._closed:
             raise closed_error()
 
-    @contextlib.contextmanager
-    def _bookkeeping(self) -> Iterator[None]:
-        """Hold the lock; if an exception came in between last time, make the books anew first."""
-        with self._lock:
-            self.check_usable()
-            if self._half_done:
-                self._repost()
-            self._half_done = True
-            yield
-            self._half_done = False
+    def _open_books(self) -> None:
+        """Begin to change the bookkeeping, under the lock; `_half_done` is reset at the end.
+
+        If an exception such as an interrupt came in between last time, the books are made anew.
+        """
+        self.check_usable()
+        if self._half_done:
+            self._repost()
+        self._half_done = True
 
     def _is_complete(self, flight: Flight) -> bool:
         """Whether the outcome of a flight is settled; if not, see to it that it rings."""
-        with self._bookkeeping():
+        with not_held(self._lock):
+            self._open_books()
             if not self.crew.is_complete:
                 self._tend_crew()
             self._absorb(flight)
@@ -241,6 +254,7 @@ class WorkerPool:
                 self._absorb(flight)
             if flight.is_settled and flight.pending:
                 self.cancel(flight)  # Rows after one that failed.
+            self._half_done = False
             return flight.is_settled
 
     def _tend_crew(self) -> None:
@@ -252,14 +266,14 @@ class WorkerPool:
 
     def _await(self, flight: Flight) -> bool:
         """Have the last run of a flight that is not done ring; returns False if all are done."""
-        if flight.pending[0].number == UNPOSTED:
+        if flight.has_unposted:
             self._make_room()
-            if flight.pending and flight.pending[0].number == UNPOSTED:
-                # Whatever makes room.
-                for run in [run for each in self._flights.values() for run in each.pending]:
-                    if run.number != UNPOSTED:
-                        self._board.await_job(run.number)
-                return True
+        if flight.has_unposted:
+            # Whatever makes room.
+            posted = [run for each in self._flights.values() for run in each.posted]
+            for run in posted:
+                self._board.await_job(run.number)
+            return not any(map(self._is_done, posted))
         for run in flight.pending:
             if self._is_open(run):
                 flight.awaited = run
@@ -269,30 +283,36 @@ class WorkerPool:
 
     def _answer_doorbell(self, timeout: float, rings: int) -> None:
         """Wait until a worker has something to say, unless one had since ``rings`` was read."""
-        with self._lock:
-            if self._closed or self._rings != rings:
-                return
-            if self._listener not in (None, threading.get_ident()):
-                if not self._lock.wait(timeout) and timeout == _LAST_RECHECK_SECONDS:
-                    self._listener = None  # An interrupt may have kept it from saying so.
-                return
-            self._listener = threading.get_ident()
         may_have_died = False
         try:
+            with self._lock:
+                if self._closed or self._rings != rings:
+                    return
+                if self._listener not in (None, threading.get_ident()):
+                    if not self._answered.wait(timeout) and timeout == _LAST_RECHECK_SECONDS:
+                        self._listener = None  # An interrupt kept it from saying so.
+                    return
+                self._listener = threading.get_ident()
             may_have_died = self.crew.listen(timeout)
+        except (OSError, ValueError):
+            self.check_usable()  # A signal handler may have closed it.
+            raise
         finally:
             with self._lock:
-                self._listener = None
-                self._rings += 1
-                self._lock.notify_all()
+                if self._listener == threading.get_ident():
+                    self._listener = None
+                    self._rings += 1
+                    self._answered.notify_all()
         if may_have_died:
-            with self._bookkeeping():
+            with not_held(self._lock):
+                self._open_books()
                 for death in self.crew.bury():
                     self._count_death(death)
                 self._repost()
                 # Others must await the runs that have taken the place of those that died.
                 self._rings += 1
-                self._lock.notify_all()
+                self._answered.notify_all()
+                self._half_done = False
 
     def _post_runs(self, flight: Flight, runs: list[Run]) -> None:
         """Put runs on the board, as far as there is room."""
@@ -342,19 +362,18 @@ class WorkerPool:
             self._absorb(flight)
 
     def _absorb(self, flight: Flight) -> None:
-        """Take note of the runs of a flight that are done, in their order."""
+        """Take note of the runs of a flight that are done."""
         flight.drop_unwanted()
-        while flight.pending and flight.pending[-1].number != UNPOSTED:
-            run = flight.pending[-1]
+        for run in flight.posted:
             outcome = self._board.outcomes[run.number % PLACES]
             if outcome == PENDING:
-                return
+                continue
             answer = self._board.read_answer(run.number)
             flight.nanoseconds += answer.nanoseconds
             if not flight.cancelled:
                 self._note_answer(flight, run, outcome, answer)
             # In this order an interrupt anywhere in between loses nothing but a few pages.
-            flight.pending.pop()
+            flight.pending.remove(run)
             self._places.append(run.number % PLACES)
             if answer.spill_nbytes:
                 fd = self.crew.spill_fds[answer.worker]
@@ -367,11 +386,11 @@ class WorkerPool:
             self._take_over(flight, run, outcome, answer)
         except Exception as error:
             indices = abbreviated(flight.indices[run.first : run.last].tolist())
-            refused = WorkerError(
+            message = (
                 f"what came of sample(s) {indices} was pickled in a worker process, but cannot be "
                 f"unpickled: {type(error).__name__}: {error}"
             )
-            self._fail(flight, run.first, pickle.dumps(refused))
+            self._fail(flight, run.first, partial(WorkerError, message))
 
     def _take_over(self, flight: Flight, run: Run, outcome: int, answer: Answer) -> None:
         if outcome == WRITTEN:
@@ -381,15 +400,15 @@ class WorkerPool:
         fd = self.crew.spill_fds[answer.worker]
         spilled = read_spill(fd, answer.spill_start, answer.spill_nbytes)
         if outcome == FAILED:
-            self._fail(flight, run.first, spilled)
+            self._fail(flight, run.first, partial(load_exception, spilled))
         elif self._collated:
             nbytes = flight.load_spilled(spilled, self._collator)
             self._collated_nbytes = max(self._collated_nbytes, size_class(nbytes, 1))
         else:
             flight.leftovers.update(pickle.loads(spilled))
 
-    def _fail(self, flight: Flight, row: int, pickled_error: bytes) -> None:
-        flight.fail(row, pickled_error)
+    def _fail(self, flight: Flight, row: int, new_error: Callable[[], BaseException]) -> None:
+        flight.fail(row, new_error)
         for run in flight.pending:
             if run.first > row and run.number != UNPOSTED:
                 self._board.cancel(run.number)
@@ -401,12 +420,16 @@ class WorkerPool:
 
     def _learn_layout(self, flight: Flight) -> None:
         """Remember what samples look like now, so that they need not come back as they are."""
-        with self._bookkeeping():
-            if flight.layout is not self._layout or len(flight.leftovers) < len(flight.indices):
-                return
-            layout = layout_of(flight.leftovers[0])
-            if layout is not None and (self._layout is None or self._layout.layout != layout):
+        if flight.layout is not self._layout or len(flight.leftovers) < len(flight.indices):
+            return
+        layout = layout_of(flight.leftovers[0])
+        if layout is None:
+            return
+        with not_held(self._lock):
+            self._open_books()
+            if self._layout is None or self._layout.layout != layout:
                 self._layout = self._publish(layout)
+            self._half_done = False
 
     def _publish(self, layout: Layout) -> KnownLayout:
         pickled = dumps(layout)
@@ -451,15 +474,16 @@ class WorkerPool:
                     continue
                 flight.pending.remove(run)
                 indices = abbreviated(flight.indices[run.first : run.last].tolist())
-                error = WorkerDiedError(
+                message = (
                     f"{death.description} while it loaded sample(s) {indices} of the dataset, as "
                     f"did {_DEATHS_PER_SAMPLE - 1} workers before it"
                 )
-                self._fail(flight, run.first, pickle.dumps(error))
+                self._fail(flight, run.first, partial(WorkerDiedError, message))
 
     def _time_out(self, flight: Flight, timeout: float | None) -> TimeoutError:
         """Kill the workers that hold a flight up."""
-        with self._bookkeeping():
+        with not_held(self._lock):
+            self._open_books()
             claims = self.crew.claims()
             stuck = [
                 run for run in flight.pending if run.number in claims and not self._is_done(run)
@@ -473,6 +497,7 @@ class WorkerPool:
             else:
                 pids = self.crew.kill(self.crew.ready)
                 doing = "before they took up its samples"
+            self._half_done = False
         if not pids:
             return TimeoutError(
                 f"no minibatch within `timeout`={timeout} s: the worker processes are still "

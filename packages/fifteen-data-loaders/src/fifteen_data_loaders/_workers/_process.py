@@ -3,12 +3,13 @@
 import contextlib
 import marshal
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fifteen_data_loaders._workers._descriptors import open_memory
+from fifteen_data_loaders._workers._descriptors import keep_open, open_memory
 
 # Runs before anything can be imported by its name; the rest is in `_boot`.
 _BOOTSTRAP = (
@@ -46,12 +47,13 @@ def surroundings(boot: dict[str, Any]) -> Surroundings:
         directory = os.getcwd()
     except FileNotFoundError:
         directory = None
-    path = [entry or directory or "" for entry in sys.path]
-    return Surroundings(
-        {**_UNLESS_SET, **os.environ, **_ALWAYS},
-        directory,
-        {**boot, "path": path, "argv": list(getattr(sys, "argv", []))},
-    )
+    # The import system passes over entries that are no strings.
+    path = [str(entry) or directory or "" for entry in sys.path if isinstance(entry, str)]
+    environment = {**_UNLESS_SET, **os.environ, **_ALWAYS}
+    if environment["PYTHONHASHSEED"] == "random":
+        environment["PYTHONHASHSEED"] = _UNLESS_SET["PYTHONHASHSEED"]
+    argv = [str(argument) for argument in getattr(sys, "argv", [])]
+    return Surroundings(environment, directory, {**boot, "path": path, "argv": argv})
 
 
 class WorkerProcess:
@@ -70,12 +72,11 @@ class WorkerProcess:
         with contextlib.ExitStack() as kept, contextlib.ExitStack() as passed_on:
             # What is kept is released only if the start fails, what is passed on always.
             self._stderr_fd: int | None = open_memory("fifteen-stderr", kept)
-            lifeline, self._lifeline = os.pipe()
-            passed_on.callback(os.close, lifeline)
-            kept.callback(os.close, self._lifeline)
+            reader, writer = os.pipe()
+            lifeline = keep_open(reader, passed_on)
+            self._lifeline = keep_open(writer, kept)
             boot_fd = open_memory("fifteen-boot", passed_on)
-            stderr = _duplicate_of_stderr()
-            passed_on.callback(os.close, stderr)
+            stderr = keep_open(_duplicate_of_stderr(), passed_on)
             boot = {
                 **around.boot,
                 "index": index,
@@ -124,8 +125,6 @@ class WorkerProcess:
         code = self._process.wait()
         if code >= 0:
             return f"worker process {self.pid} exited with code {code}"
-        import signal
-
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         cause = {
             "SIGKILL": ", often the system's answer to a lack of memory",
@@ -146,6 +145,23 @@ class WorkerProcess:
 def _spawn(
     around: Surroundings, boot_fd: int, stderr_fd: int, passed: tuple[int, ...]
 ) -> "subprocess.Popen[bytes]":
+    # The directory may be gone by the time that a worker is replaced.
+    directory = around.directory and (around.directory if os.path.isdir(around.directory) else "/")
+    # The worker lets signals in once it knows what to do about them.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    try:
+        return _popen(around.environment, directory, boot_fd, stderr_fd, passed)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _popen(
+    environment: Mapping[str, str],
+    directory: str | None,
+    boot_fd: int,
+    stderr_fd: int,
+    passed: tuple[int, ...],
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [
             sys.executable,
@@ -155,8 +171,8 @@ def _spawn(
         ],
         stdin=subprocess.DEVNULL,
         stderr=stderr_fd,
-        env=around.environment,
-        cwd=around.directory,
+        env=environment,
+        cwd=directory,
         pass_fds=passed,
         # Ctrl-C goes to the process group of the terminal.
         process_group=0,
