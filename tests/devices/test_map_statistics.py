@@ -77,6 +77,17 @@ def test_an_iterable_of_others_is_measured_from_outside(mapped: Callable[[Any], 
     assert epoch.statistics().loading_seconds > 0
 
 
+def test_what_is_read_ahead_is_counted() -> None:
+    with DataLoader(np.arange(24.0), minibatch_size=4, num_threads=2, prefetch=2) as loader:
+        train = prefetching_map(cycled_minibatches(loader, shuffle_seed=0), buffer_size=4)
+        next(train)
+        # The thread reads on by itself.
+        while train.statistics().ahead_count != 2 + 3:
+            pass
+        train.close()
+        assert train.statistics().ahead_count == 0
+
+
 def test_maps_on_maps_add_up_their_work() -> None:
     padded: Any = padding_map(cycled_minibatches(_loader(), shuffle_seed=0))
     sharded: Any = sharding_map(padded, jax.devices())

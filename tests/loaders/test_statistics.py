@@ -71,6 +71,27 @@ def test_setting_the_state_adds_to_the_statistics(make_loader: Variant) -> None:
     _close(loader)
 
 
+@pytest.mark.parametrize(
+    ("settings", "ahead_count"),
+    [({}, 0), ({"num_threads": 2}, 3), ({"num_workers": 1, "collate_fn": tuple}, 3)],
+    ids=["inline", "threads", "workers"],
+)
+def test_minibatches_on_their_way_are_counted(settings: Any, ahead_count: int) -> None:
+    with DataLoader(FromFunction(_slowly, count=1000), 4, prefetch=3, **settings) as loader:
+        train = cycled_minibatches(loader, shuffle_seed=0)
+        assert train.statistics().ahead_count == 0
+        next(train)
+        assert train.statistics().ahead_count == ahead_count
+        train.close()
+        assert train.statistics().ahead_count == 0
+
+
+def _slowly(index: int) -> int:
+    """Quick minibatches would be loaded further ahead."""
+    time.sleep(0.002)
+    return index
+
+
 def test_each_iteration_has_statistics_of_its_own(make_loader: Variant) -> None:
     loader = make_loader(4)
     minibatches = loader.minibatches(shuffle_seed=0)
