@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 from fifteen_data_devices import prefetching_map
 from fifteen_data_loaders import DataLoader, InMemoryDataLoader, cycled_minibatches
 from fifteen_data_protocols import MapDatasetProtocol
@@ -64,7 +64,7 @@ def diagnose(
     Example:
         >>> from fifteen_data_loaders import DataLoader
         >>> loader = DataLoader(range(1000), minibatch_size=100)
-        >>> diagnosis = diagnose(loader, step=0.05, seconds=2)
+        >>> diagnosis = diagnose(loader, step=0.05, seconds=1)
         >>> diagnosis.bottleneck
         'step'
     """
@@ -193,7 +193,7 @@ class _Examination:
                 rest.append(added.waiting_seconds - added.loading_seconds)
                 before, before_samples = train.statistics(), timed.seconds
         transfer = self._measure_transfer(minibatch, seconds)
-        return _Parts(median(samples), median(collation), median(rest), transfer), minibatch
+        return _Parts(_median(samples), _median(collation), _median(rest), transfer), minibatch
 
     def _measure_transfer(self, minibatch: Any, seconds: float) -> float | None:
         import jax
@@ -209,7 +209,7 @@ class _Examination:
                 begun = time.perf_counter()
         except (TypeError, OverflowError):
             return None
-        return median(found[1:])
+        return _median(found[1:])
 
     def _separate_overhead(self, parts: _Parts, nbytes: int) -> tuple[_Parts, float]:
         """Returns what depends on the count of samples, and apart from it what does not."""
@@ -290,7 +290,7 @@ class _Examination:
             before = train.statistics()
             for each in _for_a_while(train, seconds):
                 run(each)
-            return median(found), (train.statistics() - before).waiting_fraction
+            return _median(found), (train.statistics() - before).waiting_fraction
 
 
 class _TimedSamples:
@@ -351,6 +351,10 @@ def _for_a_while(items: Iterator[ItemType], seconds: float) -> Iterator[ItemType
 def _repeat(item: ItemType) -> Iterator[ItemType]:
     while True:
         yield item
+
+
+def _median(values: list[float]) -> float:
+    return float(np.median(values))
 
 
 def _nbytes(minibatch: Any) -> int:
