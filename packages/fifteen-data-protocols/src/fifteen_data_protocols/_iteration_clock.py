@@ -33,9 +33,9 @@ class IterationClock:
     """
 
     def __init__(self) -> None:
-        self.loading_seconds = 0.0
+        self.loading_seconds: float = 0.0
         """Added to by the iteration; see :class:`IterationStatistics`."""
-        self.transfer_seconds = 0.0
+        self.transfer_seconds: float = 0.0
         """Likewise."""
         # Each is replaced as a whole, so that another thread never sees half of a change.
         self._waits: tuple[int, float, float | None] = 0, 0.0, None
