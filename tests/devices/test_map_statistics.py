@@ -49,6 +49,7 @@ def test_a_map_on_an_iterator_has_the_loading_time_of_that(mapped: Callable[[Any
     mapped_train = mapped(train)
     next(mapped_train)
     mapped_train.close()
+    assert mapped_train.statistics() == mapped_train.statistics()
     assert mapped_train.statistics().loading_seconds == train.statistics().loading_seconds
     assert mapped_train.statistics().minibatch_count == 1
 
@@ -89,7 +90,7 @@ def test_what_is_read_ahead_is_counted() -> None:
 
 
 def test_maps_on_maps_add_up_their_work() -> None:
-    padded: Any = padding_map(cycled_minibatches(_loader(), shuffle_seed=0))
-    sharded: Any = sharding_map(padded, jax.devices())
-    next(sharded)
-    assert sharded.statistics().transfer_seconds > padded.statistics().transfer_seconds > 0
+    sharded: Any = sharding_map(cycled_minibatches(_loader(), shuffle_seed=0), jax.devices())
+    unchanged = prefetching_map(sharded, buffer_size=1)
+    next(unchanged)
+    assert unchanged.statistics().transfer_seconds > sharded.statistics().transfer_seconds > 0
