@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -163,6 +164,14 @@ def test_minibatches_that_jax_has_no_arrays_of_are_measured_without_transfer() -
     diagnosis = diagnose(loader, step=lambda minibatch: seen.append(minibatch["text"]), seconds=1)
     assert diagnosis.transfer_seconds is None
     assert seen[0].tolist() == ["a"] * 10
+
+
+def test_a_dataset_that_cannot_go_to_workers_is_tried_without() -> None:
+    dataset = planted.Samples()
+    dataset.lock = threading.Lock()  # type: ignore[attr-defined]
+    diagnosis = diagnose(DataLoader(dataset, 10), seconds=0.5)
+    assert {each.num_workers for each in diagnosis.settings} == {0}
+    assert diagnosis.transport_seconds is None
 
 
 def test_progress_tells_what_is_measured_next_and_how_much_there_is() -> None:

@@ -51,7 +51,8 @@ def diagnose(
         step: what the loop does: a function of a minibatch on the device, or how many seconds it
             takes. Without one, only loading is looked at.
         seconds: how long to measure, about. At least three minibatches are loaded with each setting
-            that is tried, and what there is no time for is left out.
+            that is tried. What there is no time for is left out, and so are workers if the dataset
+            cannot be pickled.
         device: where minibatches go, as for :func:`prefetching_map`; JAX's first by default.
         progress: called with what is measured next, how many measurements are done, and how many
             there are.
@@ -147,7 +148,10 @@ class _Examination:
                 continue
             self._announce(f"num_workers={setting[0]}, num_threads={setting[1]}")
             share = max(0.0, remaining) / (len(self._settings) - len(measured))
-            measured[setting], added = self._try(setting, share, nbytes)
+            try:
+                measured[setting], added = self._try(setting, share, nbytes)
+            except _NotForWorkersError:
+                continue
             if setting == (1, 1):
                 transport = added
         step_seconds = waiting_fraction = None
@@ -230,14 +234,8 @@ class _Examination:
         self, setting: tuple[int, int], seconds: float, nbytes: int
     ) -> tuple[MeasuredSetting, float]:
         """Returns how a setting does, and what a minibatch takes beyond being loaded."""
-        loader = self._loader
         begun = time.perf_counter()
-        if isinstance(loader, DataLoader):
-            num_workers, num_threads = setting
-            timeout = loader.timeout if num_workers else None
-            loader = replace(
-                loader, num_workers=num_workers, num_threads=num_threads, timeout=timeout
-            )
+        loader = _with_setting(self._loader, setting)
         owner = loader if isinstance(loader, DataLoader) else nullcontext()
         with owner, closing(cycled_minibatches(loader, shuffle_seed=0)) as train:
             next(train)
@@ -293,6 +291,10 @@ class _Examination:
             return _median(found), (train.statistics() - before).waiting_fraction
 
 
+class _NotForWorkersError(Exception):
+    """The dataset cannot be pickled, which nobody asked for."""
+
+
 class _TimedSamples:
     """A dataset that takes the time."""
 
@@ -337,6 +339,18 @@ def _settings_to_try(loader: Loader) -> list[tuple[int, int]]:
     threads = {(0, count) for count in counts}
     workers = {(count, 1) for count in counts} if sys.platform == "linux" else set()
     return sorted(threads | workers | {_setting_of(loader)})
+
+
+def _with_setting(loader: Loader, setting: tuple[int, int]) -> Loader:
+    """Returns a loader like the one that is given."""
+    if not isinstance(loader, DataLoader):
+        return loader
+    num_workers, num_threads = setting
+    timeout = loader.timeout if num_workers else None
+    try:
+        return replace(loader, num_workers=num_workers, num_threads=num_threads, timeout=timeout)
+    except TypeError as error:
+        raise _NotForWorkersError from error
 
 
 def _for_a_while(items: Iterator[ItemType], seconds: float) -> Iterator[ItemType]:
