@@ -7,6 +7,8 @@ author = "the fifteen authors"
 release = __version__
 html_theme = "furo"
 html_title = f"fifteen {release}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]

@@ -1,5 +1,6 @@
 """What users see when their code, or a worker, fails."""
 
+import json
 import logging
 import os
 import re
@@ -85,6 +86,14 @@ def test_a_workers_exception_carries_its_traceback() -> None:
     assert error.args == ("missing",)
     assert error.__notes__[1].startswith("In a worker process:\n\nTraceback (most recent call last")
     assert "raise error()" in error.__notes__[1]
+
+
+def test_an_exception_that_pickles_itself_keeps_its_notes() -> None:
+    error = _fail(_raise(lambda: json.JSONDecodeError("bad", "text", 2)), {"num_workers": 1})
+    assert isinstance(error, json.JSONDecodeError)
+    assert error.pos == 2
+    assert error.__notes__[0] == "Raised while loading sample 9 of the dataset."
+    assert error.__notes__[1].startswith("In a worker process:")
 
 
 @pytest.mark.parametrize(

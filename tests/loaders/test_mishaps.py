@@ -1,16 +1,23 @@
 """Mishaps that were found once, each held against the loader for good."""
 
+import gc
+import mmap
 import os
+import subprocess
 import sys
+import textwrap
 import threading
 import time
+import types
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fifteen_data_loaders import DataLoader, WorkerDiedError, WorkerError
+from fifteen_data_loaders._workers._arena import Arena
 
 from tests.loaders import scripts
 from tests.loaders.datasets import FromFunction
@@ -166,3 +173,199 @@ def test_a_timeout_shorter_than_the_start_does_not_stop_it() -> None:
             with suppress(TimeoutError):
                 assert next(iteration).tolist() == [0, 1, 2, 3]
                 break
+
+
+@dataclass(frozen=True)
+class _FrozenError(Exception):
+    index: int
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_an_exception_that_takes_no_notes_comes_all_the_same(num_threads: int) -> None:
+    def load(index: int) -> int:
+        raise _FrozenError(index)
+
+    def collate(samples: list[int]) -> int:
+        raise _FrozenError(samples[0])
+
+    loaders = [
+        DataLoader(FromFunction(load), 4, num_workers=1, num_threads=num_threads),
+        DataLoader(
+            FromFunction(int), 4, num_workers=1, num_threads=num_threads, collate_fn=collate
+        ),
+    ]
+    for loader in loaders:
+        with loader, pytest.raises((_FrozenError, WorkerError), match=r"0|_FrozenError"):
+            next(iter(loader.minibatches(None)))
+
+
+def test_an_exception_that_only_a_worker_can_import_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plugin_of_workers.py").write_text("class PluginError(Exception): pass")
+
+    def load(index: int) -> int:
+        sys.path.append(str(tmp_path))
+        import plugin_of_workers
+
+        raise plugin_of_workers.PluginError("sample is broken")
+
+    with (
+        DataLoader(FromFunction(load), 4, num_workers=1) as loader,
+        pytest.raises(WorkerError, match=r"plugin_of_workers\.PluginError(.|\n)*sample is broken"),
+    ):
+        next(iter(loader.minibatches(None)))
+
+
+class _NoThreads(FromFunction):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        threading.Thread.start = start  # type: ignore[method-assign]
+
+
+def test_workers_that_cannot_have_their_threads_are_not_started_for_ever() -> None:
+    with (
+        DataLoader(_NoThreads(int), 4, num_workers=1, num_threads=2) as loader,
+        pytest.raises(WorkerDiedError, match=r"before it was ready(.|\n)*can't start new thread"),
+    ):
+        next(iter(loader.minibatches(None)))
+
+
+def test_an_arena_that_cannot_grow_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = os.memfd_create("arena")
+    arena = Arena(fd)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no descriptor left")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(mmap, "mmap", fail)
+        for _ in range(30):
+            with pytest.raises(OSError, match="no descriptor left"):
+                arena.lend(1 << 20)
+    assert os.fstat(fd).st_size < 1 << 28
+    arena.lend(1 << 20).memory[:] = 1
+    arena.close()
+    os.close(fd)
+
+
+def test_minibatches_that_outlive_close_are_let_go_of() -> None:
+    loader = DataLoader(FromFunction(lambda index: np.zeros(100), 64), 4, num_workers=1)
+    list(loader.minibatches(None))
+    held = list(loader.minibatches(None))
+    loader.close()
+    assert "memfd:fifteen-arena" in Path("/proc/self/maps").read_text()
+    del held
+    gc.collect()
+    assert "memfd:fifteen-arena" not in Path("/proc/self/maps").read_text()
+
+
+def test_closed_standard_streams_are_nobodys_business(tmp_path: Path) -> None:
+    source = f"""
+    from fifteen_data_loaders import DataLoader
+
+    with DataLoader(list(range(8)), 4, num_workers=2) as loader:
+        rows = [minibatch.tolist() for minibatch in loader.minibatches(None)]
+    with open({str(tmp_path / "rows")!r}, "w") as file:
+        print(rows, file=file)
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(source))
+    subprocess.run(["sh", "-c", f"exec '{sys.executable}' '{script}' 0<&- 1>&- 2>&-"], check=True)
+    assert (tmp_path / "rows").read_text() == "[[0, 1, 2, 3], [4, 5, 6, 7]]\n"
+
+
+def test_odd_import_paths_and_arguments_reach_workers_as_strings(tmp_path: Path) -> None:
+    source = """
+    import sys
+    from pathlib import Path
+    from fifteen_data_loaders import DataLoader
+
+    class Arguments:
+        def __getitem__(self, index):
+            return sys.argv[1]
+        def __len__(self):
+            return 1
+
+    sys.path.append(Path("somewhere"))
+    sys.argv.append(Path("argument"))
+    with DataLoader(Arguments(), 1, num_workers=1) as loader:
+        print(loader.minibatches(None)[0].tolist())
+    """
+    assert scripts.run(tmp_path, source) == (0, "['argument']\n", "")
+
+
+def test_a_worker_is_replaced_though_the_directory_is_gone(tmp_path: Path) -> None:
+    source = """
+    import logging, os, tempfile
+    from fifteen_data_loaders import DataLoader
+
+    class DiesOnce:
+        def __init__(self, flag):
+            self.flag = flag
+        def __getitem__(self, index):
+            if index == 0 and os.path.exists(self.flag):
+                os.remove(self.flag)
+                os._exit(1)
+            return index
+        def __len__(self):
+            return 4
+
+    logging.disable()
+    flag = tempfile.mkstemp()[1]
+    directory = tempfile.mkdtemp()
+    os.chdir(directory)
+    with DataLoader(DiesOnce(flag), 4, num_workers=1) as loader:
+        os.rmdir(directory)
+        print(loader.minibatches(None)[0].tolist())
+    """
+    assert scripts.run(tmp_path, source) == (0, "[0, 1, 2, 3]\n", "")
+
+
+def test_what_cannot_be_pickled_is_named_beside_variables_without_a_value() -> None:
+    lock = threading.Lock()
+
+    def collate(samples: list[int]) -> Any:
+        return lock, later
+
+    with pytest.raises(
+        TypeError, match=r"`collate_fn, variable 'lock'` \(a _thread\.lock\) is not"
+    ):
+        DataLoader([1, 2], 2, num_workers=1, collate_fn=collate)
+    later = None
+
+
+def test_loaders_constructed_at_once_do_not_disturb_each_other() -> None:
+    """What is pickled by value is known to the whole process."""
+    module = types.ModuleType("module_of_a_notebook")
+    exec("class Number(int): pass", module.__dict__)
+    sys.modules[module.__name__] = module
+    failures: list[BaseException] = []
+    waiting, proceed = threading.Event(), threading.Event()
+
+    class Waits:
+        def __reduce__(self) -> Any:
+            waiting.set()
+            proceed.wait()
+            return int, ()
+
+    def construct(*parts: Any) -> None:
+        try:
+            with DataLoader([parts], 1, num_workers=1, collate_fn=len) as loader:
+                assert loader.minibatches(None)[0] == 1
+        except BaseException as error:
+            failures.append(error)
+
+    first = threading.Thread(target=construct, args=(module.Number, Waits(), module.Number(1)))
+    second = threading.Thread(target=construct, args=(module.Number,))
+    first.start()
+    waiting.wait()
+    second.start()
+    second.join(0.2)  # Where it need not wait, it is done by now and has forgotten the module.
+    proceed.set()
+    first.join()
+    second.join()
+    del sys.modules[module.__name__]
+    assert failures == []

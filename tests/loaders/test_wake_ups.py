@@ -112,6 +112,32 @@ def test_who_finds_no_place_on_the_board_is_woken_when_there_is_one(tmp_path: Pa
     }
 
 
+def test_a_death_while_the_board_is_full_is_made_up_for(tmp_path: Path) -> None:
+    """Its rows need more places than it had, and those before and after them are done."""
+
+    def load(index: int) -> int:
+        if index == 1 and not (tmp_path / "pid").exists():
+            (tmp_path / "writing").write_text(str(os.getpid()))
+            (tmp_path / "writing").rename(tmp_path / "pid")
+            signal.pause()
+        return index
+
+    count = _board.PLACES // 2
+    with DataLoader(FromFunction(load, 8 * count), 8, num_workers=2, prefetch=count) as loader:
+        assert loader.workers_state is not None
+        pool = loader.workers_state._pool
+        received: list[int] = []
+
+        def iterate(seed: int) -> None:
+            received.extend(int(minibatch[0]) for minibatch in loader.minibatches(None))
+
+        with _threads(iterate, [0]):
+            while pool._board.outcomes.tobytes().count(_board.PENDING) > 2:
+                time.sleep(0.01)
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert received == list(range(0, 8 * count, 8))
+
+
 def test_a_sample_that_no_worker_survives_wakes_with_an_error() -> None:
     def load(index: int) -> int:
         if index == 5:

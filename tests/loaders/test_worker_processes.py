@@ -196,7 +196,8 @@ def test_a_loop_that_keeps_nothing_uses_the_same_memory_again() -> None:
         list(loader.minibatches(None)[:4])
         gc.collect()
         addresses = {m.ctypes.data for seed in range(3) for m in loader.minibatches(seed)}
-    assert len(addresses) <= 8
+    # The one in use, and sixteen that are loaded in no time.
+    assert len(addresses) <= 18
 
 
 def _wide(index: int) -> Any:
@@ -407,9 +408,10 @@ def test_workers_ignore_sigterm(tmp_path: Path) -> None:
         assert loader.workers_state.pids == pids
 
 
-def test_a_forked_child_is_told_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loaders", ["workers", "threads"])
+def test_a_forked_child_is_told_so(tmp_path: Path, loaders: str) -> None:
     source = (
-        _LOADER
+        _LOADER.replace("num_workers=2", f"num_{loaders}=2")
         + """
 iteration = iter(loader.minibatches(0))
 next(iteration)
@@ -425,7 +427,7 @@ print(len(list(iteration)))
 """
     )
     told = (
-        "this DataLoader's workers belong to the process that forked: construct a loader of its "
+        f"this DataLoader's {loaders} belong to the process that forked: construct a loader of its "
         "own in the child\n"
     )
     code, out, err = scripts.run(tmp_path, source)

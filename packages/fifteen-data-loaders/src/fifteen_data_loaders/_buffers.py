@@ -1,5 +1,6 @@
 """Aligned memory that is used again once nobody refers to it."""
 
+import _thread
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -51,9 +52,13 @@ class Lease:
 
     # A default, because modules are emptied before the last objects go at the interpreter's end.
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # An interrupt may have come before there was anything to give back.
-        if hasattr(self, "_give_back") and not is_finalizing():
-            self._give_back(self._memory)
+        try:
+            # An interrupt may have come before there was anything to give back.
+            if hasattr(self, "_give_back") and not is_finalizing():
+                self._give_back(self._memory)
+        except KeyboardInterrupt:
+            # What a finaliser raises is ignored, so have it raised again where it is not.
+            _thread.interrupt_main()
 
 
 def lend(

@@ -74,7 +74,7 @@ class _Carried:
         kind = type(error)
         reduced: Any = error.__reduce__()
         if _reduces_itself(kind) or not isinstance(reduced, tuple) or reduced[0] is not kind:
-            return _itself, (error,)
+            return _with_notes, (error, getattr(error, "__notes__", []))
         _, args, *state = reduced
         cause = error.__cause__ and _Carried(error.__cause__)
         return _rebuild, (kind, _carried(args), state, cause, error.__suppress_context__)
@@ -101,7 +101,10 @@ def _reduces_itself(kind: type[BaseException]) -> bool:
 _BUILTIN = BaseException.__dict__["__reduce__"]
 
 
-def _itself(error: BaseException) -> BaseException:
+def _with_notes(error: BaseException, notes: list[str]) -> BaseException:
+    # An exception that pickles itself may know nothing of notes.
+    if notes:
+        error.__notes__ = notes
     return error
 
 

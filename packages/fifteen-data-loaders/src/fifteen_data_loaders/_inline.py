@@ -1,5 +1,6 @@
 """Loading in the calling process: in the calling thread, or in threads of our own."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -92,6 +93,7 @@ class ThreadsEngine:
         self._inline = inline
         self._thread_count = thread_count
         self._prefetch = prefetch
+        self._pid = os.getpid()
         self._executor = ThreadPoolExecutor(thread_count, "fifteen-loader")
 
     def window(self, row_count: int) -> int:
@@ -114,8 +116,17 @@ class ThreadsEngine:
         return loading
 
     def check_usable(self) -> None:
-        """Refuse a loader that is closed."""
+        """Refuse a loader that is closed, or that a forked child inherited without its threads.
+
+        Raises:
+            RuntimeError: in these cases.
+        """
         self._inline.check_usable()
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this DataLoader's threads belong to the process that forked: construct a loader "
+                "of its own in the child"
+            )
 
     def close(self) -> None:
         """Let the threads end; samples that nobody has begun to load are dropped."""

@@ -96,7 +96,9 @@ class Arena:
         # A loop that lets go of many minibatches at once may not ask for another for long.
         if self._closed or block.nbytes * len(self._returned) > _SPARE_NBYTES:
             _remove_pages(block)
-        self._returned.append(block)
+        # Once closed, nothing may keep the mapping that the block is of.
+        if not self._closed:
+            self._returned.append(block)
 
     def _sort_returned(self) -> None:
         while self._returned:

@@ -82,19 +82,25 @@ _PLACE_NBYTES = 192
 _CACHE_LINE = 64
 _NOTHING = -1
 
+# What lies where: for each place the outcome (a byte), whether it is awaited (a byte), the number
+# of a job that is cancelled; for each thread its claim and for each worker whether it is ready,
+# in a cache line each; for each place the job and its answer.
+_AWAITED_START = PLACES
+_CANCELLED_START = _AWAITED_START + PLACES
+_CLAIMS_START = _CANCELLED_START + NUMBER.size * PLACES
+
 
 class Board:
     """The board as the parent and each worker map it."""
 
     def __init__(self, fd: int, worker_count: int, thread_count: int) -> None:
         self._thread_count = thread_count
-        self._claims_start = 2 * PLACES + 8 * PLACES
-        self._ready_start = self._claims_start + _CACHE_LINE * worker_count * thread_count
         self._map = mmap.mmap(fd, board_nbytes(worker_count, thread_count))
+        self._ready_start = _CLAIMS_START + _CACHE_LINE * worker_count * thread_count
         self._jobs_start = self._ready_start + _CACHE_LINE * worker_count
         self.outcomes: memoryview = memoryview(self._map)[:PLACES]
         """One byte for each place."""
-        self._awaited = memoryview(self._map)[PLACES : 2 * PLACES]
+        self._awaited = memoryview(self._map)[_AWAITED_START:_CANCELLED_START]
 
     def close(self) -> None:
         """Unmap the board."""
@@ -136,17 +142,17 @@ class Board:
 
     def cancel(self, number: int) -> None:
         """Tell whoever takes the job that nobody wants it; safe at any time, from any thread."""
-        NUMBER.pack_into(self._map, 2 * PLACES + number % PLACES * 8, number)
+        NUMBER.pack_into(self._map, _cancelled_at(number), number)
 
     def is_cancelled(self, number: int) -> bool:
         """Whether nobody wants the job."""
-        cancelled: int = NUMBER.unpack_from(self._map, 2 * PLACES + number % PLACES * 8)[0]
+        cancelled: int = NUMBER.unpack_from(self._map, _cancelled_at(number))[0]
         return cancelled == number
 
     def claim(self, worker: int, thread: int) -> memoryview:
         """Returns the 8 bytes for the number of the job that a thread took last."""
-        start = self._claims_start + _CACHE_LINE * (worker * self._thread_count + thread)
-        return memoryview(self._map)[start : start + 8]
+        start = _CLAIMS_START + _CACHE_LINE * (worker * self._thread_count + thread)
+        return memoryview(self._map)[start : start + NUMBER.size]
 
     def claims(self, worker: int) -> list[int]:
         """Returns the numbers of the jobs that the threads of a worker took last, done or not."""
@@ -172,5 +178,10 @@ class Board:
 
 def board_nbytes(worker_count: int, thread_count: int) -> int:
     """Bytes of a board, rounded up to whole pages."""
-    nbytes = 10 * PLACES + _CACHE_LINE * worker_count * (thread_count + 1) + _PLACE_NBYTES * PLACES
+    line_count = worker_count * thread_count + worker_count
+    nbytes = _CLAIMS_START + _CACHE_LINE * line_count + _PLACE_NBYTES * PLACES
     return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _cancelled_at(number: int) -> int:
+    return _CANCELLED_START + number % PLACES * NUMBER.size
