@@ -70,7 +70,7 @@ def _traced(on_line: Callable[[_Line], None]) -> Iterator[None]:
 
 def _lines_after_receipt() -> set[_Line]:
     """Where the minibatch counts as received, though the loop has not got it yet."""
-    source, first = inspect.getsourcelines(Iteration.__next__)
+    source, first = inspect.getsourcelines(Iteration._take)
     counted = max(n for n, line in enumerate(source) if "self._position = position + 1" in line)
     return {(inspect.getfile(Iteration), first + n) for n in range(counted + 1, len(source))}
 

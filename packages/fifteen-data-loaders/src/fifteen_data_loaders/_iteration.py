@@ -152,8 +152,8 @@ class Iteration(Generic[MinibatchType]):
             raise StopIteration
         # While the minibatch can still be asked for again, whatever comes in between.
         self._load_ahead(1 + self._engine.window(self._row_count))
-        self._position = position + 1
         self._clock.loading_seconds += loading.nanoseconds / 1e9
+        self._position = position + 1
         with suppress(IndexError):  # Another thread may close the iteration at any moment.
             self._ahead.popleft()
         if len(request.indices) == 0:
