@@ -6,7 +6,6 @@ with any number of workers, and ends with the same parameters, bit for bit.
 
 import argparse
 import json
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +128,6 @@ def main() -> None:
     train, test = load_train_and_test()
     params = init_params(jax.random.key(0))
     velocity = jax.tree.map(jnp.zeros_like, params)
-    seconds_waited = 0.0
     with (
         DataLoader(train, args.minibatch_size, num_workers=args.num_workers) as loader,
         closing(
@@ -140,22 +138,19 @@ def main() -> None:
             (params, velocity), state = restore(args.checkpoint, (params, velocity))
             minibatches.set_state(state)
         steps = range(minibatches.get_state()["step"] + 1, args.steps + 1)
-        start = time.perf_counter()
-        for step in tqdm(steps, initial=steps.start - 1, total=args.steps, unit="step"):
-            asked = time.perf_counter()
-            minibatch = next(minibatches)
-            seconds_waited += time.perf_counter() - asked
+        progress = tqdm(steps, initial=steps.start - 1, total=args.steps, unit="step")
+        for step, minibatch in zip(progress, minibatches, strict=False):
             params, velocity = train_step(params, velocity, minibatch)
             if args.checkpoint and (step % args.checkpoint_every == 0 or step == args.steps):
                 save(args.checkpoint, (params, velocity), minibatches.get_state())
         jax.block_until_ready(params)
-        seconds = time.perf_counter() - start
+        spent = minibatches.statistics()
 
     test_loader = InMemoryDataLoader(test, args.minibatch_size, drop_last=False)
     correct = sum(
         int(count_correct(params, minibatch)) for minibatch in test_loader.minibatches(None)
     )
-    print(f"Waited for data: {seconds_waited / seconds:.1%} of {seconds:.1f} s")
+    print(f"Waited for data: {spent.waiting_fraction:.1%} of {spent.elapsed_seconds:.1f} s")
     print(f"Test accuracy: {correct / len(test['label']):.1%} of {len(test['label'])} digits")
 
 

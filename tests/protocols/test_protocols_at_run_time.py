@@ -10,7 +10,10 @@ import pytest
 from fifteen_data_protocols import (
     BatchedMapDatasetProtocol,
     DataLoaderProtocol,
+    IterationClock,
+    IterationStatistics,
     MapDatasetProtocol,
+    MeasuredIterator,
     Minibatches,
     MinibatchIterator,
     SizedIterable,
@@ -88,13 +91,18 @@ class Endless:
         return iter([])
 
 
-class Resumable:
-    def __iter__(self) -> "Resumable":
+class Measured:
+    def __iter__(self) -> "Measured":
         return self
 
     def __next__(self) -> int:
         return 0
 
+    def statistics(self) -> IterationStatistics:
+        return IterationClock().statistics()
+
+
+class Resumable(Measured):
     def get_state(self) -> dict[str, int]:
         return {}
 
@@ -162,7 +170,13 @@ def test_minibatches_can_also_be_indexed() -> None:
 
 def test_a_minibatch_iterator_can_be_saved_and_closed() -> None:
     assert isinstance(Resumable(), MinibatchIterator)
-    assert not isinstance(iter([1]), MinibatchIterator)
+    assert not isinstance(Measured(), MinibatchIterator)
+
+
+def test_an_iterator_with_statistics_is_measured() -> None:
+    assert isinstance(Measured(), MeasuredIterator)
+    assert isinstance(Resumable(), MeasuredIterator)
+    assert not isinstance(iter([1]), MeasuredIterator)
 
 
 def test_importing_the_protocols_imports_nothing_of_others() -> None:

@@ -10,7 +10,12 @@ from typing import assert_type
 import jax
 import numpy as np
 from fifteen_data_devices import padding_map, prefetching_map, process_shard, sharding_map
-from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable
+from fifteen_data_protocols import (
+    IterationStatistics,
+    Minibatches,
+    MinibatchIterator,
+    SizedIterable,
+)
 from numpy.typing import NDArray
 
 
@@ -38,7 +43,9 @@ def prefetching(
     assert_type(prefetching_map(minibatches), Minibatches[Digits])
     assert_type(prefetching_map(minibatches)[3], Digits)
     assert_type(prefetching_map(minibatches)[3:], Minibatches[Digits])
+    assert_type(iter(prefetching_map(minibatches)).statistics(), IterationStatistics)
     assert_type(prefetching_map([Digits(np.ones(1, np.float32), np.ones(1, np.int32))])[0], Digits)
+    assert_type(iter(prefetching_map([1, 2])).statistics(), IterationStatistics)
     assert_type(prefetching_map(sized), SizedIterable[Digits])
     assert_type(len(prefetching_map(sized)), int)
     assert_type(prefetching_map(iterator), MinibatchIterator[Digits])
@@ -47,6 +54,7 @@ def prefetching(
     assert_type(prefetching_map(i for i in range(3)), MinibatchIterator[int])
     assert_type(next(prefetching_map(train)), Digits)
     prefetching_map(train).set_state(prefetching_map(train).get_state())
+    assert_type(prefetching_map(train).statistics(), IterationStatistics)
     for minibatch in prefetching_map(sized, jax.devices()[0], 3):
         assert_type(minibatch, Digits)
     prefetching_map(sized, sharding, buffer_size=3)
@@ -71,6 +79,7 @@ def sharding_over_devices_and_meshes(
     mesh: jax.sharding.Mesh,
 ) -> None:
     assert_type(sharding_map(minibatches, jax.devices()), Minibatches[Digits])
+    assert_type(sharding_map([1, 2], jax.devices()), Minibatches[int])
     assert_type(sharding_map(sized, jax.devices()), SizedIterable[Digits])
     assert_type(sharding_map(iterator, jax.devices()), MinibatchIterator[Digits])
     assert_type(sharding_map(iterable, jax.devices()), Iterable[Digits])
@@ -94,6 +103,7 @@ def padding(
     iterable: Iterable[Digits],
 ) -> None:
     assert_type(padding_map(minibatches), Minibatches[tuple[Digits, NDArray[np.bool_]]])
+    assert_type(padding_map([1, 2]), Minibatches[tuple[int, NDArray[np.bool_]]])
     assert_type(padding_map(sized), SizedIterable[tuple[Digits, NDArray[np.bool_]]])
     assert_type(padding_map(iterator), MinibatchIterator[tuple[Digits, NDArray[np.bool_]]])
     assert_type(padding_map(iterable), Iterable[tuple[Digits, NDArray[np.bool_]]])

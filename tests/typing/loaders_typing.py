@@ -16,6 +16,7 @@ from fifteen_data_loaders import (
 )
 from fifteen_data_protocols import (
     DataLoaderProtocol,
+    IterationStatistics,
     MapDatasetProtocol,
     Minibatches,
     MinibatchIterator,
@@ -54,6 +55,7 @@ def data_loader() -> None:
     assert_type(loader.minibatches(None)[0], Digit)
     assert_type(loader.minibatches(None)[10:][0], Digit)
     assert_type(len(loader.minibatches(None)), int)
+    assert_type(iter(loader.minibatches(None)).statistics(), IterationStatistics)
     for minibatch in loader.minibatches(shuffle_seed=None):
         assert_type(minibatch, Digit)
     for minibatch in (*epoch, *rest):
@@ -96,6 +98,7 @@ def cycled(loader: DataLoader[Digit], in_memory: InMemoryDataLoader[Digit]) -> N
     train = cycled_minibatches(loader, 0)
     assert_type(train, MinibatchIterator[Digit])
     assert_type(next(train), Digit)
+    assert_type(train.statistics(), IterationStatistics)
     assert_type(
         cycled_minibatches(in_memory, shuffle_seed=None, start_step=3), MinibatchIterator[Digit]
     )

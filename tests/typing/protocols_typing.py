@@ -11,7 +11,9 @@ import numpy as np
 from fifteen_data_protocols import (
     BatchedMapDatasetProtocol,
     DataLoaderProtocol,
+    IterationStatistics,
     MapDatasetProtocol,
+    MeasuredIterator,
     Minibatches,
     MinibatchIterator,
     SizedIterable,
@@ -216,13 +218,14 @@ def minibatches(epoch: Minibatches[Sample]) -> None:
     assert_type(len(epoch), int)
     assert_type(list(epoch), list[Sample])
     assert_type(next(iter(epoch)), Sample)
+    assert_type(iter(epoch), MeasuredIterator[Sample])
 
     epoch["image"]  # type: ignore[call-overload]
     next(epoch)  # type: ignore[call-overload]
 
 
-def a_sequence_is_minibatches(epoch: Sequence[Sample]) -> Minibatches[Sample]:
-    return epoch
+def an_iteration_over_a_sequence_has_no_statistics(epoch: Sequence[Sample]) -> Minibatches[Sample]:
+    return epoch  # type: ignore[return-value]
 
 
 def minibatches_are_a_sized_iterable(epoch: Minibatches[Sample]) -> SizedIterable[Sample]:
@@ -233,9 +236,22 @@ def an_iterator_is_not_sized(iterator: Iterator[Sample]) -> SizedIterable[Sample
     return iterator  # type: ignore[return-value]
 
 
+def statistics(iteration: MeasuredIterator[Sample], train: MinibatchIterator[Sample]) -> None:
+    assert_type(iteration.statistics().minibatch_count, int)
+    assert_type(iteration.statistics().waiting_fraction, float)
+    assert_type(iteration.statistics() - iteration.statistics(), IterationStatistics)
+    measured: MeasuredIterator[Sample] = train
+    iterator: Iterator[Sample] = measured
+    next(iterator)
+
+    iteration.statistics().minibatch_count = 0  # type: ignore[misc]
+    iteration.statistics() - 1  # type: ignore[operator]
+
+
 def minibatch_iterator(train: MinibatchIterator[Sample]) -> Iterator[Sample]:
     assert_type(next(train), Sample)
     assert_type(iter(train), MinibatchIterator[Sample])
+    assert_type(train.statistics(), IterationStatistics)
     train.set_state(train.get_state())
     train.close()
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
-from fifteen_data_protocols import MinibatchIterator
+from fifteen_data_protocols import IterationClock, MinibatchIterator
 
 from fifteen_data_devices._jax_contexts import JaxContexts
-from fifteen_data_devices._map_iterator import close
+from fifteen_data_devices._map_iterator import close, load
 from fifteen_data_devices._tracing import traced
 
 InputType = TypeVar("InputType")
@@ -73,6 +73,7 @@ class LoadingThread(Generic[InputType, OutputType]):
     def start(
         self,
         transform: Callable[[InputType], OutputType],
+        clock: IterationClock,
         contexts: Contexts,
         *,
         records_state: bool,
@@ -84,7 +85,7 @@ class LoadingThread(Generic[InputType, OutputType]):
         def run() -> None:
             try:
                 with contexts.jax.entered():
-                    self._run(transform, records_state=records_state)
+                    self._run(transform, clock, records_state=records_state)
             except BaseException as error:
                 self._deliver(Arrival(error=error))
             finally:
@@ -136,9 +137,15 @@ class LoadingThread(Generic[InputType, OutputType]):
             thread.join(seconds)
         return not thread.is_alive()
 
-    def _run(self, transform: Callable[[InputType], OutputType], *, records_state: bool) -> None:
+    def _run(
+        self,
+        transform: Callable[[InputType], OutputType],
+        clock: IterationClock,
+        *,
+        records_state: bool,
+    ) -> None:
         while self._has_room():
-            self._deliver(self._load(transform, records_state=records_state))
+            self._deliver(self._load(transform, clock, records_state=records_state))
 
     def _has_room(self) -> bool:
         while len(self.ready) >= self._count and not self._stopping:
@@ -147,10 +154,14 @@ class LoadingThread(Generic[InputType, OutputType]):
         return not self._stopping and self._thread is threading.current_thread()
 
     def _load(
-        self, transform: Callable[[InputType], OutputType], *, records_state: bool
+        self,
+        transform: Callable[[InputType], OutputType],
+        clock: IterationClock,
+        *,
+        records_state: bool,
     ) -> Arrival[OutputType]:
         with traced("load"):
-            minibatch = next(self._inputs)
+            minibatch = load(self._inputs, clock)
         state = None
         if records_state:
             # A copy, because an iterator may hand out what it goes on changing.

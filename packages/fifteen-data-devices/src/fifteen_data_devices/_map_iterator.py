@@ -1,6 +1,10 @@
 import weakref
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
+from time import perf_counter
 from typing import Any, Generic, TypeVar, cast
+
+from fifteen_data_protocols import IterationClock, IterationStatistics, MeasuredIterator
 
 from fifteen_data_devices._inputs import carry_shard
 
@@ -25,7 +29,8 @@ class MapIterator(Generic[InputType, OutputType]):
         self.inputs = inputs
         self.owned = owned
         self.new_transform = new_transform
-        self.transform = new_transform()
+        self.clock = IterationClock()
+        self.transform = self._timed(new_transform())
         self._closed = False
         self._finalizer = weakref.finalize(self, self._ending())
         # The interpreter's end is no time to close what others may still be using.
@@ -37,7 +42,20 @@ class MapIterator(Generic[InputType, OutputType]):
 
     def __next__(self) -> OutputType:
         self._check_open()
-        return self.transform(next(self.inputs))
+        return self.clock.receive(self._take)
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far and what it took; any thread may ask at any moment."""
+        statistics = self.clock.statistics()
+        if not isinstance(self.inputs, MeasuredIterator):
+            return statistics
+        below = self.inputs.statistics()
+        return replace(
+            statistics,
+            loading_seconds=below.loading_seconds,
+            transfer_seconds=statistics.transfer_seconds + below.transfer_seconds,
+            ahead_count=below.ahead_count,
+        )
 
     def get_state(self) -> dict[str, Any]:
         """Describe the position after the last minibatch received, in the words of the input."""
@@ -47,11 +65,12 @@ class MapIterator(Generic[InputType, OutputType]):
         """Continue from a position that ``get_state()`` described."""
         self._check_open()
         _method_of(self.inputs, "set_state")(state)
-        self.transform = self.new_transform()
+        self.transform = self._timed(self.new_transform())
 
     def close(self) -> None:
         """Close the input, if it can be closed; idempotent."""
         self._closed = True
+        self.clock.stop()
         self._finalizer.detach()
         close(self.inputs)
 
@@ -60,6 +79,22 @@ class MapIterator(Generic[InputType, OutputType]):
         if isinstance(self.inputs, MapIterator):
             return self.inputs.has_state()
         return hasattr(self.inputs, "get_state")
+
+    def _take(self) -> OutputType:
+        return self.transform(load(self.inputs, self.clock))
+
+    def _timed(
+        self, transform: Callable[[InputType], OutputType]
+    ) -> Callable[[InputType], OutputType]:
+        clock = self.clock  # Threads call this, and must not refer to the map.
+
+        def timed(minibatch: InputType) -> OutputType:
+            begun = perf_counter()
+            mapped = transform(minibatch)
+            clock.transfer_seconds += perf_counter() - begun
+            return mapped
+
+        return timed
 
     def _check_open(self) -> None:
         if self._closed:
@@ -77,6 +112,14 @@ class SizedMapIterator(MapIterator[InputType, OutputType]):
 
     def __len__(self) -> int:
         return len(cast(Sized, self.inputs))
+
+
+def load(inputs: Iterator[InputType], clock: IterationClock) -> InputType:
+    """Take a minibatch from an iterator, and the time."""
+    begun = perf_counter()
+    minibatch = next(inputs)
+    clock.loading_seconds += perf_counter() - begun
+    return minibatch
 
 
 def close(inputs: object) -> None:

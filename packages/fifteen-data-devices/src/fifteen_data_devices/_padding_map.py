@@ -1,6 +1,6 @@
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
@@ -21,7 +21,7 @@ _ALIGNMENT = 64
 
 @overload
 def padding_map(
-    inputs: Minibatches[PyTreeType], minibatch_size: int | None = None
+    inputs: Minibatches[PyTreeType] | Sequence[PyTreeType], minibatch_size: int | None = None
 ) -> "Minibatches[tuple[PyTreeType, NDArray[np.bool_]]]": ...
 @overload
 def padding_map(

@@ -18,7 +18,7 @@ PyTreeType = TypeVar("PyTreeType")
 
 @overload
 def prefetching_map(
-    inputs: Minibatches[PyTreeType],
+    inputs: Minibatches[PyTreeType] | Sequence[PyTreeType],
     device: "Device | Sharding | None" = None,
     buffer_size: int = 2,
 ) -> Minibatches[PyTreeType]: ...

@@ -1,6 +1,9 @@
 import copy
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 from typing import Any, NoReturn, TypeVar, cast
+
+from fifteen_data_protocols import IterationStatistics
 
 from fifteen_data_devices._loading_thread import Contexts, LoadingThread
 from fifteen_data_devices._map_iterator import MapIterator
@@ -32,8 +35,7 @@ class ReadAhead(MapIterator[InputType, OutputType]):
         self._contexts = Contexts.capture() if owned else None
         super().__init__(inputs, new_transform, owned=owned)
 
-    def __next__(self) -> OutputType:
-        self._check_open()
+    def _take(self) -> OutputType:
         loading = self._loading
         while not loading.ready:
             self._wait()
@@ -45,6 +47,12 @@ class ReadAhead(MapIterator[InputType, OutputType]):
         loading.ready.popleft()
         loading.make_room()
         return cast(OutputType, arrival.minibatch)
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far and what it took; any thread may ask at any moment."""
+        statistics = super().statistics()
+        ahead_count = statistics.ahead_count + len(self._loading.ready)
+        return replace(statistics, ahead_count=ahead_count)
 
     def get_state(self) -> dict[str, Any]:
         """Describe the position after the last minibatch received, in the words of the input."""
@@ -71,7 +79,9 @@ class ReadAhead(MapIterator[InputType, OutputType]):
             if self._state is None:
                 self._state = self._first_state()
             contexts = self._contexts or Contexts.capture()
-            loading.start(self.transform, contexts, records_state=self._state is not None)
+            loading.start(
+                self.transform, self.clock, contexts, records_state=self._state is not None
+            )
         loading.wait()
 
     def _first_state(self) -> object:

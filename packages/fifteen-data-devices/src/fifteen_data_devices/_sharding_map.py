@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @overload
 def sharding_map(
-    inputs: Minibatches[PyTreeType],
+    inputs: Minibatches[PyTreeType] | Sequence[PyTreeType],
     devices: "Sequence[Device] | Shardings",
     *,
     shard: tuple[int, int] | None = None,

@@ -1,12 +1,18 @@
 """Epoch after epoch without end, and its state."""
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Generic, Self, TypeGuard, TypeVar
 
-from fifteen_data_protocols import DataLoaderProtocol, MinibatchIterator
+from fifteen_data_protocols import (
+    DataLoaderProtocol,
+    IterationClock,
+    IterationStatistics,
+    MinibatchIterator,
+)
 
 from fifteen_data_loaders._arguments import checked_int
 from fifteen_data_loaders._data_loader import DataLoader
@@ -95,6 +101,7 @@ class _Cycled(ABC, Generic[PyTreeType]):
 
     def __init__(self, fingerprint: dict[str, int | bool | None]) -> None:
         self._fingerprint = fingerprint
+        self._clock = IterationClock()
 
     def __iter__(self) -> Self:
         return self
@@ -105,6 +112,10 @@ class _Cycled(ABC, Generic[PyTreeType]):
     @abstractmethod
     def close(self) -> None:
         """Stop loading ahead; idempotent. The iteration is over then."""
+
+    @abstractmethod
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far, wherever the iteration stood; any thread may ask."""
 
     @property
     @abstractmethod
@@ -166,10 +177,14 @@ class CycledMinibatches(_Cycled[PyTreeType]):
         self.shard_count = plan.shard_count
         self._dataloader = dataloader
         self._requests = CycledRequests(plan, shuffle_seed)
-        self._iteration: Iteration[PyTreeType] = dataloader._iterate(self._requests, step)
+        self._iteration = self._begin(step)
 
     def __next__(self) -> PyTreeType:
         return next(self._iteration)
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far, wherever the iteration stood; any thread may ask."""
+        return self._iteration.statistics()
 
     def close(self) -> None:
         """Stop loading ahead; idempotent. The iteration is over then."""
@@ -181,7 +196,10 @@ class CycledMinibatches(_Cycled[PyTreeType]):
 
     def _go_to(self, step: int) -> None:
         self._iteration.close()
-        self._iteration = self._dataloader._iterate(self._requests, step)
+        self._iteration = self._begin(step)
+
+    def _begin(self, step: int) -> Iteration[PyTreeType]:
+        return self._dataloader._iterate(self._requests, step, self._clock)
 
 
 class SkippingCycledMinibatches(_Cycled[PyTreeType]):
@@ -208,8 +226,16 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
         self._go_to(step)
 
     def __next__(self) -> PyTreeType:
+        return self._clock.receive(self._take)
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far, wherever the iteration stood; any thread may ask."""
+        return self._clock.statistics()
+
+    def _take(self) -> PyTreeType:
         if self._closed:
             raise StopIteration
+        begun = time.perf_counter()
         if self._epoch is None:
             self._epoch = self._begin()
         try:
@@ -232,12 +258,15 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
         self._next_step += 1
         if self._next_step % self._minibatch_count == 0:
             self._has_failed, self._epoch = False, None
+        # The loader may know better, but not all of them can be asked.
+        self._clock.loading_seconds += time.perf_counter() - begun
         return minibatch
 
     def close(self) -> None:
         """End the iteration; idempotent."""
         self._closed = True
         self._epoch = None
+        self._clock.stop()
 
     @property
     def _step(self) -> int:

@@ -8,7 +8,12 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from fifteen_data_protocols import DataLoaderProtocol, MapDatasetProtocol, Minibatches
+from fifteen_data_protocols import (
+    DataLoaderProtocol,
+    IterationClock,
+    MapDatasetProtocol,
+    Minibatches,
+)
 
 from fifteen_data_loaders._arguments import (
     check_shard,
@@ -260,9 +265,11 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
         arguments = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return _rebuild, (type(self), arguments)
 
-    def _iterate(self, requests: Requests, start: int = 0) -> Iteration[PyTreeType]:
+    def _iterate(
+        self, requests: Requests, start: int = 0, clock: IterationClock | None = None
+    ) -> Iteration[PyTreeType]:
         self._engine.check_usable()
-        return Iteration(self._engine, requests, self, start)
+        return Iteration(self._engine, requests, self, start, clock)
 
     def _make_engine(self) -> "InlineEngine | ThreadsEngine | WorkersState":
         collate_fn = None if self.collate_fn is stack_samples else self.collate_fn

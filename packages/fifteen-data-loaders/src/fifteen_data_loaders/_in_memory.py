@@ -1,13 +1,14 @@
 """The data loader for datasets that are arrays in memory."""
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-from fifteen_data_protocols import DataLoaderProtocol
+from fifteen_data_protocols import DataLoaderProtocol, IterationClock
 from numpy.typing import NDArray
 
 from fifteen_data_loaders._arguments import check_shard, checked_bool, checked_int
@@ -139,8 +140,10 @@ class InMemoryDataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  
         shard = self.shard_index, self.shard_count
         return _rebuild, (type(self), self.dataset, self.minibatch_size, self.drop_last, shard)
 
-    def _iterate(self, requests: Requests, start: int = 0) -> Iteration[PyTreeType]:
-        return Iteration(self._gather, requests, self, start)
+    def _iterate(
+        self, requests: Requests, start: int = 0, clock: IterationClock | None = None
+    ) -> Iteration[PyTreeType]:
+        return Iteration(self._gather, requests, self, start, clock)
 
 
 class MinibatchSequence(EpochMinibatches[PyTreeType], Sequence[PyTreeType]):
@@ -209,13 +212,17 @@ class _Gather:
 
 class _Gathering:
     finished = True
+    nanoseconds = 0
 
     def __init__(self, engine: _Gather, request: Request) -> None:
         self._engine = engine
         self._request = request
 
     def result(self) -> Any:
-        return self._engine.gather(self._request)
+        started = time.perf_counter_ns()
+        minibatch = self._engine.gather(self._request)
+        self.nanoseconds = time.perf_counter_ns() - started
+        return minibatch
 
     def cancel(self) -> None:
         """Nothing has begun."""

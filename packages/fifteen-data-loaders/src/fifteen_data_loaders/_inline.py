@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -63,16 +64,19 @@ class InlineEngine:
 
 class _Inline:
     finished = False
+    nanoseconds = 0
 
     def __init__(self, engine: InlineEngine, request: Request) -> None:
         self._engine = engine
         self._request = request
 
     def result(self) -> Any:
+        started = time.perf_counter_ns()
         try:
             samples = self._engine.fetch(self._request, 0, len(self._request.loaded_indices))
             return self._engine.collate(self._request, samples)
         finally:
+            self.nanoseconds = time.perf_counter_ns() - started
             self.finished = True
 
     def cancel(self) -> None:
@@ -143,6 +147,7 @@ class _Threaded:
         self._errors: dict[int, BaseException] = {}
         self._missing = run_count
         self._outcome: Future[Any] = Future()
+        self.nanoseconds = 0
 
     @property
     def finished(self) -> bool:
@@ -150,6 +155,7 @@ class _Threaded:
 
     def load(self, first: int, last: int) -> None:
         """Load some rows, in one of the threads."""
+        started = time.perf_counter_ns()
         try:
             # Rows after one that failed are not needed any more; those before it are, since the
             # error of the first row that fails is the one to be raised.
@@ -159,6 +165,7 @@ class _Threaded:
         except BaseException as error:
             self._errors[first] = error
         with self._lock:
+            self.nanoseconds += time.perf_counter_ns() - started
             self._missing -= 1
             if self._missing:
                 return
@@ -174,7 +181,10 @@ class _Threaded:
                 self._outcome.set_result(None)
             else:
                 samples = [sample for _, run in sorted(self._samples.items()) for sample in run]
-                self._outcome.set_result(self._inline.collate(self._request, samples))
+                started = time.perf_counter_ns()
+                minibatch = self._inline.collate(self._request, samples)
+                self.nanoseconds += time.perf_counter_ns() - started
+                self._outcome.set_result(minibatch)
         except BaseException as error:
             self._outcome.set_exception(error)
         finally:

@@ -5,7 +5,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+
+from fifteen_data_protocols import IterationClock, IterationStatistics
 
 from fifteen_data_loaders._plan import Request, Requests
 from fifteen_data_loaders._reentry import not_held
@@ -20,6 +23,11 @@ class Loading(Protocol):
     @property
     def finished(self) -> bool:
         """Whether the outcome is settled: a minibatch, or an error for good."""
+        ...
+
+    @property
+    def nanoseconds(self) -> int:
+        """Time that went into it, summed over all threads; final once there is a result."""
         ...
 
     def result(self) -> Any:
@@ -65,7 +73,14 @@ class Iteration(Generic[MinibatchType]):
     nothing here depends on being finished once it was begun.
     """
 
-    def __init__(self, engine: Engine, requests: Requests, owner: object, start: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        requests: Requests,
+        owner: object,
+        start: int = 0,
+        clock: IterationClock | None = None,
+    ) -> None:
         self._engine = engine
         # The loader, which ends its workers when nobody refers to it any more.
         self._owner = owner
@@ -75,6 +90,8 @@ class Iteration(Generic[MinibatchType]):
         self._closed = False
         self._ahead: deque[_Ahead] = deque()
         self._lock = threading.RLock()
+        # That of an iteration which this one goes on with, if there is one.
+        self._clock = clock or IterationClock()
         self.minibatch_size = requests.plan.minibatch_size
         """Of the whole minibatch, over all shards."""
         self.shard_index = requests.plan.shard_index
@@ -92,37 +109,24 @@ class Iteration(Generic[MinibatchType]):
         if not self._closed:
             self._engine.check_usable()
         with not_held(self._lock):
-            while self._ahead and self._ahead[0].position < self._position:
-                self._ahead.popleft()
-            if not self._ahead:
-                self._load_ahead(max(1, self._engine.window(self._row_count)))
-            if not self._ahead:
-                raise StopIteration
-            position, request, loading = self._ahead[0]
-            try:
-                minibatch = loading.result()
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                if self._closed:
-                    raise StopIteration from None
-                if loading.finished:
-                    self._position = position + 1
-                raise
-            if self._closed:
-                # By another thread, and what is cancelled has no outcome.
-                raise StopIteration
-            # While the minibatch can still be asked for again, whatever comes in between.
-            self._load_ahead(1 + self._engine.window(self._row_count))
+            position, minibatch = self._clock.receive(self._take)
+            # An interrupt up to here has the same minibatch received again. After these two
+            # statements, which call nothing, it is gone.
             self._position = position + 1
-            with suppress(IndexError):  # Another thread may close the iteration at any moment.
-                self._ahead.popleft()
-        if len(request.indices) == 0:
-            minibatch = map_leaves(lambda leaf: leaf[:0], minibatch)
-        return minibatch  # type: ignore[no-any-return] # Engines do not know the dataset's type.
+            try:  # noqa: SIM105 - Its calls could be interrupted.
+                del self._ahead[0]
+            except IndexError:
+                pass  # Another thread may close the iteration at any moment.
+            return minibatch
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far and what it took; any thread may ask at any moment."""
+        return replace(self._clock.statistics(), ahead_count=len(self._ahead))
 
     def close(self) -> None:
         """Stop loading ahead; idempotent. The iteration is over then."""
+        if not self._closed:
+            self._clock.stop()
         self._closed = True
         with suppress(IndexError):
             while True:
@@ -132,6 +136,35 @@ class Iteration(Generic[MinibatchType]):
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if not is_finalizing():
             self.close()
+
+    def _take(self) -> tuple[int, MinibatchType]:
+        """Returns the next minibatch, and its position."""
+        while self._ahead and self._ahead[0].position < self._position:
+            self._ahead.popleft()
+        if not self._ahead:
+            self._load_ahead(max(1, self._engine.window(self._row_count)))
+        if not self._ahead:
+            raise StopIteration
+        position, request, loading = self._ahead[0]
+        try:
+            minibatch = loading.result()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            if self._closed:
+                raise StopIteration from None
+            if loading.finished:
+                self._position = position + 1
+            raise
+        if self._closed:
+            # By another thread, and what is cancelled has no outcome.
+            raise StopIteration
+        # While the minibatch can still be asked for again, whatever comes in between.
+        self._load_ahead(1 + self._engine.window(self._row_count))
+        self._clock.loading_seconds += loading.nanoseconds / 1e9
+        if len(request.indices) == 0:
+            minibatch = map_leaves(lambda leaf: leaf[:0], minibatch)
+        return position, minibatch
 
     def _load_ahead(self, minibatch_count: int) -> None:
         count = self._requests.count

@@ -1,8 +1,37 @@
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
+from fifteen_data_protocols._iteration_statistics import IterationStatistics
 from fifteen_data_protocols._sized_iterable import SizedIterable
 
 ContainedType = TypeVar("ContainedType", covariant=True)
+
+
+@runtime_checkable
+class MeasuredIterator(Protocol[ContainedType]):
+    """Protocol for a running iteration that says how its loop fares.
+
+    Every iteration over minibatches of data loaders and maps is one.
+
+    Example:
+        >>> def report(iteration: MeasuredIterator[int]) -> str:
+        ...     statistics = iteration.statistics()
+        ...     return (
+        ...         f"{statistics.minibatch_count} minibatches, "
+        ...         f"{statistics.waiting_fraction:.0%} of the time spent waiting for them"
+        ...     )
+    """
+
+    def __iter__(self) -> "MeasuredIterator[ContainedType]":
+        """Returns the iterator itself."""
+        ...
+
+    def __next__(self) -> ContainedType:
+        """Load the next minibatch."""
+        ...
+
+    def statistics(self) -> IterationStatistics:
+        """Returns what was done so far and what it took; any thread may ask at any moment."""
+        ...
 
 
 @runtime_checkable
@@ -31,13 +60,17 @@ class Minibatches(SizedIterable[ContainedType], Protocol[ContainedType]):
         """
         ...
 
+    def __iter__(self) -> MeasuredIterator[ContainedType]:
+        """Begin an iteration."""
+        ...
+
 
 @runtime_checkable
-class MinibatchIterator(Protocol[ContainedType]):
+class MinibatchIterator(MeasuredIterator[ContainedType], Protocol[ContainedType]):
     """Protocol for a running iteration over minibatches, which can be saved, resumed and closed.
 
     ``cycled_minibatches()`` and the maps given an iterator return one. An implementation need not
-    be thread-safe.
+    be thread-safe, but for ``statistics()``.
 
     Example:
         >>> import json

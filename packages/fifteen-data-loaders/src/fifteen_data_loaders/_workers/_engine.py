@@ -1,5 +1,6 @@
 """Loading in worker processes: what an iteration sees of the pool."""
 
+import time
 from typing import Any
 
 from fifteen_data_loaders._plan import Request
@@ -62,6 +63,7 @@ class _InWorkers:
     """A minibatch on its way through the pool."""
 
     finished: bool = False
+    nanoseconds: int = 0
 
     def __init__(self, pool: WorkerPool, flight: Flight, timeout: float | None) -> None:
         self._pool = pool
@@ -72,7 +74,10 @@ class _InWorkers:
         """Wait for the minibatch."""
         self._pool.wait(self._flight, self._timeout)
         self.finished = True
-        return self._pool.minibatch(self._flight)
+        started = time.perf_counter_ns()
+        minibatch = self._pool.minibatch(self._flight)
+        self.nanoseconds = self._flight.nanoseconds + time.perf_counter_ns() - started
+        return minibatch
 
     def cancel(self) -> None:
         """Say that nobody wants it."""

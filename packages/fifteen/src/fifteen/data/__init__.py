@@ -1,7 +1,7 @@
 """Any indexable dataset in, minibatches on the right devices out.
 
-Every name is the very object of the distribution that holds it. Importing this module does not
-import jax.
+Every name but those of `diagnose` is the very object of the distribution that holds it. Importing
+this module does not import jax. ``python -m fifteen.data diagnose`` finds bottlenecks.
 """
 
 from fifteen_data_devices import padding_map, prefetching_map, process_shard, sharding_map
@@ -16,24 +16,33 @@ from fifteen_data_loaders import (
 from fifteen_data_protocols import (
     BatchedMapDatasetProtocol,
     DataLoaderProtocol,
+    IterationStatistics,
     MapDatasetProtocol,
+    MeasuredIterator,
     Minibatches,
     MinibatchIterator,
     SizedIterable,
 )
 
+from fifteen._diagnose import Diagnosis, MeasuredSetting, diagnose
+
 __all__ = [
     "BatchedMapDatasetProtocol",
     "DataLoader",
     "DataLoaderProtocol",
+    "Diagnosis",
     "InMemoryDataLoader",
+    "IterationStatistics",
     "MapDatasetProtocol",
+    "MeasuredIterator",
+    "MeasuredSetting",
     "MinibatchIterator",
     "Minibatches",
     "SizedIterable",
     "WorkerDiedError",
     "WorkerError",
     "cycled_minibatches",
+    "diagnose",
     "padding_map",
     "prefetching_map",
     "process_shard",
