@@ -15,7 +15,10 @@ _QUOTED = [
     " ".join(quoted.split())
     for quoted in re.findall(r"(?<!`)``(?!`)(.+?)``(?!`)", _PAGE, re.DOTALL)
 ]
-_SOURCES = sorted(ROOT.glob("packages/*/src/**/_*.py"))
+# The command's errors are for its command line, and say what to do there.
+_SOURCES = [
+    path for path in sorted(ROOT.glob("packages/*/src/**/_*.py")) if path.parent.name != "_diagnose"
+]
 
 _NOT_FOR_USERS = [
     "has no attribute",  # Python's own words, for a module without the name.
