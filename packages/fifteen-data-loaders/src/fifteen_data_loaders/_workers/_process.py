@@ -29,6 +29,8 @@ _UNLESS_SET = {
     # Else glibc gives the memory of every sample back to the system and faults it in again.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+    # Large rows are copied past the cache, 1.4 times as fast: they would only empty it.
+    "GLIBC_TUNABLES": f"glibc.cpu.x86_non_temporal_threshold={1 << 19:#x}",
 }
 
 
