@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 
 def test_a_benchmark_prints_its_figures_as_json(no_leftovers: None) -> None:
@@ -37,3 +38,13 @@ def _run(benchmark: str, *options: str) -> str:
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
+
+
+def test_the_page_of_benchmarks_has_what_was_measured(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    _run("compare", "--quick", "--only", "tokens", "--entry", "fifteen", f"--json={results}")
+    _run("page", str(results), f"--docs={tmp_path}")
+    page = (tmp_path / "benchmarks.md").read_text()
+    (run,) = json.loads(results.read_text())["runs"]["tokens"]["fifteen"]
+    assert f"| fifteen | {run['minibatches_per_second']:.0f} |" in page
+    assert (tmp_path / "_static/benchmarks.png").stat().st_size > 0

@@ -13,7 +13,7 @@ from typing import Any
 from tests.benchmarks.report import Finding, Runs, medians, save_plot
 
 _DOCS = Path(__file__).parents[2] / "docs"
-_PLOT = "diagrams/benchmarks.svg"
+_PLOT = "_static/benchmarks.png"
 
 # By experiment: the figure that entries are compared by, and whether more of it is better.
 _FIGURES = {
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=_DOCS, help="where to write the page")
     options = parser.parse_args()
     document = json.loads(options.results.read_text())
-    (options.docs / "diagrams").mkdir(exist_ok=True)
+    (options.docs / "_static").mkdir(exist_ok=True)
     (options.docs / "benchmarks.md").write_text(page(document))
     save_plot(_findings(document), document["runs"], str(options.docs / _PLOT))
 
@@ -75,15 +75,18 @@ def main() -> None:
 def page(document: dict[str, Any]) -> str:
     """Returns the page for the results of a comparison."""
     machine = document["machine"]
-    versions = machine.pop("versions")
-    facts = {**machine, **{name: version for name, version in versions.items() if version}}
+    facts = {
+        "date": machine["date"][:10],
+        "processor": f"{machine['cores']} cores of an {machine['cpu']}",
+        "memory": f"{machine['memory_gib']} GiB",
+        "Python": machine["python"],
+        **{name: version for name, version in machine["versions"].items() if version},
+    }
     sections = [
         _HEAD.format(
             rounds=document["method"]["rounds"],
             seconds=document["method"]["seconds"],
-            machine="\n".join(
-                f"| {name.replace('_', ' ')} | {fact} |" for name, fact in facts.items()
-            ),
+            machine="\n".join(f"| {name} | {fact} |" for name, fact in facts.items()),
             plot=_PLOT,
         )
     ]
