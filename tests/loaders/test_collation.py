@@ -1,6 +1,6 @@
 """What samples become as a minibatch: the same inline, in threads and in workers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ def other(request: pytest.FixtureRequest) -> Iterator[Any]:
     options: dict[str, Any] = {
         "threads": {"num_threads": 3},
         "workers": {"num_workers": 1},
-        "custom collate in workers": {"num_workers": 1, "collate_fn": _as_list},
+        "custom collate in workers": {"num_workers": 1, "collate_fn": list},
     }[request.param]
     made = []
 
@@ -35,10 +35,6 @@ def other(request: pytest.FixtureRequest) -> Iterator[Any]:
     yield make
     for loader in made:
         loader.close()
-
-
-def _as_list(samples: list[Any]) -> list[Any]:
-    return samples
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,60 +67,50 @@ def test_leaves_are_stacked_as_numpy_does(kind: str) -> None:
     assert jax.tree.structure(minibatch) == jax.tree.structure(expected)
 
 
-def _shapes(index: int) -> Any:
-    return {"a": [np.zeros(2 if index < 6 else 3), index]}
-
-
-def _lists(index: int) -> Any:
-    return {"tokens": [1] * index}
-
-
-def _keys(index: int) -> Any:
-    return {"a": 1} if index < 6 else {"b": 1}
-
-
-def _containers(index: int) -> Any:
-    return [np.zeros(2) if index < 6 else (1, 2)]
-
-
-def _kinds(index: int) -> Any:
-    return Point(1, (2,) if index < 6 else None)
+# Lambdas travel by value: workers need not import this module, and jax with it.
+_UNSTACKABLE: dict[str, Callable[[int], Any]] = {
+    "shapes": lambda i: {"a": [np.zeros(2 if i < 6 else 3), i]},
+    "lists": lambda i: {"tokens": [1] * i},
+    "keys": lambda i: {"a": 1} if i < 6 else {"b": 1},
+    "containers": lambda i: [np.zeros(2) if i < 6 else (1, 2)],
+    "kinds": lambda i: Point(1, (2,) if i < 6 else None),
+}
 
 
 @pytest.mark.parametrize(
-    ("function", "message"),
+    ("kind", "message"),
     [
         (
-            _shapes,
+            "shapes",
             "samples 4 and 6 differ in shape at sample['a'][0]: (2,) against (3,). Stacking needs "
             "equal shapes: pad or crop the samples, or pass a `collate_fn`",
         ),
         (
-            _lists,
+            "lists",
             "samples 4 and 5 differ in structure at sample['tokens']: a list of length 4 against a "
             "list of length 5. A list is a container, not an array: return np.asarray(...) for a "
             "leaf",
         ),
         (
-            _keys,
+            "keys",
             "samples 4 and 6 differ in structure at sample: a dict with the keys ['a'] against a "
             "dict with the keys ['b']",
         ),
         (
-            _containers,
+            "containers",
             "samples 4 and 6 differ in structure at sample[0]: a leaf against a tuple of length 2",
         ),
         (
-            _kinds,
+            "kinds",
             "samples 4 and 6 differ in structure at sample.y: a tuple of length 1 against None",
         ),
     ],
 )
 @pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
 def test_samples_that_cannot_be_stacked_are_named(
-    function: Any, message: str, options: dict[str, Any]
+    kind: str, message: str, options: dict[str, Any]
 ) -> None:
-    with DataLoader(FromFunction(function), 4, **options) as loader:
+    with DataLoader(FromFunction(_UNSTACKABLE[kind]), 4, **options) as loader:
         with pytest.raises(ValueError, match=r"^samples 4 and") as raised:
             loader.minibatches(None)[1]
         assert str(raised.value) == message
