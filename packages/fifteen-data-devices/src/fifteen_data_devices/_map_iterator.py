@@ -1,3 +1,4 @@
+import _thread
 import weakref
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
@@ -32,7 +33,7 @@ class MapIterator(Generic[InputType, OutputType]):
         self.clock = IterationClock()
         self.transform = self._timed(new_transform())
         self._closed = False
-        self._finalizer = weakref.finalize(self, self._ending())
+        self._finalizer = weakref.finalize(self, _finalize, self._ending())
         # The interpreter's end is no time to close what others may still be using.
         self._finalizer.atexit = False
         carry_shard(inputs, onto=self)
@@ -127,6 +128,14 @@ def close(inputs: object) -> None:
     method = getattr(inputs, "close", None)
     if method is not None:
         method()
+
+
+def _finalize(ending: Callable[[], object]) -> None:
+    try:
+        ending()
+    except KeyboardInterrupt:
+        # What a finalizer raises is ignored, so have it raised again where it is not.
+        _thread.interrupt_main()
 
 
 def _nothing() -> None:

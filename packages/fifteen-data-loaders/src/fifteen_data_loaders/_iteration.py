@@ -1,5 +1,6 @@
 """A running iteration over minibatches, whatever loads them."""
 
+import _thread
 import sys
 import threading
 from collections import deque
@@ -134,8 +135,13 @@ class Iteration(Generic[MinibatchType]):
 
     # A default, because modules are emptied before the last objects go at the interpreter's end.
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not is_finalizing():
+        try:
+            if not is_finalizing():
+                self.close()
+        except KeyboardInterrupt:
+            # What a finaliser raises is ignored, so have it raised again where it is not.
             self.close()
+            _thread.interrupt_main()
 
     def _take(self) -> tuple[int, MinibatchType]:
         """Returns the next minibatch, and its position."""
