@@ -51,16 +51,16 @@ def test_a_class_of_a_cell_is_loaded_by_workers(notebook: Kernel) -> None:
 
 
 @pytest.mark.parametrize(
-    "minibatches", ["loader.minibatches(seed)", "prefetching_map(loader.minibatches(seed))"]
+    "minibatches",
+    ["cycled_minibatches(loader, 0)", "prefetching_map(cycled_minibatches(loader, 0))"],
 )
 def test_a_cell_that_was_interrupted_can_be_run_again(notebook: Kernel, minibatches: str) -> None:
     loop = f"""
-import itertools
+from fifteen.data import cycled_minibatches
 
-for seed in itertools.count():
-    for minibatch in {minibatches}:
-        if seed == 100:
-            print("in full swing", flush=True)
+for step, minibatch in enumerate({minibatches}):
+    if step == 200:
+        print("in full swing", flush=True)
 """
     assert notebook.run(_DATASET) == _NOTHING
     for _ in range(2):

@@ -134,8 +134,9 @@ def _finalize(ending: Callable[[], object]) -> None:
     try:
         ending()
     except KeyboardInterrupt:
-        # What a finalizer raises is ignored, so have it raised again where it is not.
-        _thread.interrupt_main()
+        # What a finalizer raises is ignored, so have it raised again where it is not: by a thread,
+        # which gets its turn when this is over.
+        _thread.start_new_thread(_thread.interrupt_main, ())
 
 
 def _nothing() -> None:

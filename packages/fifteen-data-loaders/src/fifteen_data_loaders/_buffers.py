@@ -1,6 +1,5 @@
 """Aligned memory that is used again once nobody refers to it."""
 
-import _thread
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from fifteen_data_loaders._reentry import interrupt_later
 
 ALIGNMENT = 64
 """Bytes. ``jax.device_put`` aliases NumPy memory aligned like this on CPU instead of copying it."""
@@ -57,8 +58,7 @@ class Lease:
             if hasattr(self, "_give_back") and not is_finalizing():
                 self._give_back(self._memory)
         except KeyboardInterrupt:
-            # What a finaliser raises is ignored, so have it raised again where it is not.
-            _thread.interrupt_main()
+            interrupt_later()
 
 
 def lend(

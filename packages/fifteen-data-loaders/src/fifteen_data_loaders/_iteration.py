@@ -1,6 +1,5 @@
 """A running iteration over minibatches, whatever loads them."""
 
-import _thread
 import sys
 import threading
 from collections import deque
@@ -12,7 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 from fifteen_data_protocols import IterationClock, IterationStatistics
 
 from fifteen_data_loaders._plan import Request, Requests
-from fifteen_data_loaders._reentry import not_held
+from fifteen_data_loaders._reentry import interrupt_later, not_held
 from fifteen_data_loaders._trees import map_leaves
 
 MinibatchType = TypeVar("MinibatchType")
@@ -139,9 +138,8 @@ class Iteration(Generic[MinibatchType]):
             if not is_finalizing():
                 self.close()
         except KeyboardInterrupt:
-            # What a finaliser raises is ignored, so have it raised again where it is not.
             self.close()
-            _thread.interrupt_main()
+            interrupt_later()
 
     def _take(self) -> tuple[int, MinibatchType]:
         """Returns the next minibatch, and its position."""

@@ -1,5 +1,6 @@
 """Locks for code that signal handlers and finalisers may interrupt, and call again."""
 
+import _thread
 import threading
 
 
@@ -19,3 +20,11 @@ def not_held(lock: "threading.RLock") -> "threading.RLock":
             "this very thread while it was loading. Set a flag there, and act on it in the loop"
         )
     return lock
+
+
+def interrupt_later() -> None:
+    """Have a ``KeyboardInterrupt`` raised again, for a finaliser: what that raises is ignored.
+
+    By another thread, which gets its turn when the finaliser is over.
+    """
+    _thread.start_new_thread(_thread.interrupt_main, ())
