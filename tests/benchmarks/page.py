@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.report import Finding, Runs, medians, save_plot
+from tests.benchmarks.report import Finding, Runs, medians, save_plot, shown
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _PLOT = "_static/benchmarks.png"
@@ -102,7 +102,7 @@ def _experiment(name: str, runs: Runs) -> str:
     if figure is None:
         rows += ["| | figure | median |", "|---|---|---|"]
         rows += [
-            f"| {entry} | {key.replace('_', ' ')} | {_shown(value)} |"
+            f"| {entry} | {key.replace('_', ' ')} | {shown(value)} |"
             for entry, key, value in _all_figures(runs)
         ]
         return "\n".join([*rows, ""])
@@ -112,19 +112,19 @@ def _experiment(name: str, runs: Runs) -> str:
     rows += [f"| | {unit} | smallest to largest | `fifteen` against it |", "|---|---|---|---|"]
     for entry in sorted(typical, key=typical.__getitem__, reverse=more_is_better):
         values = [run[figure] for run in runs[entry] if figure in run]
-        spread = f"{_shown(min(values))} to {_shown(max(values))}"
+        spread = f"{shown(min(values))} to {shown(max(values))}"
         ratio = ""
         if ours and entry != "fifteen":
             better = ours / typical[entry] if more_is_better else typical[entry] / ours
             ratio = f"{better:.2g}x"
-        rows.append(f"| {entry} | {_shown(typical[entry])} | {spread} | {ratio} |")
+        rows.append(f"| {entry} | {shown(typical[entry])} | {spread} | {ratio} |")
     return "\n".join([*rows, ""])
 
 
 def _targets(findings: list[Finding]) -> str:
     rows = ["| what was aimed at | measured | aim | |", "|---|---|---|---|"]
     rows += [
-        f"| {each.claim} | {_shown(each.measured)} | {_shown(each.bound)} | "
+        f"| {each.claim} | {shown(each.measured)} | {shown(each.bound)} | "
         f"{'met' if each.met else 'not met'} |"
         for each in findings
         if each.measured is not None
@@ -142,7 +142,7 @@ def _where_others_are_ahead(results: dict[str, Runs]) -> str:
         typical = medians(runs, figure)
         ours = typical["fifteen"]
         rows += [
-            f"- {name}: {entry} has {_shown(value)} {unit}, `fifteen` {_shown(ours)}."
+            f"- {name}: {entry} has {shown(value)} {unit}, `fifteen` {shown(ours)}."
             for entry, value in typical.items()
             if not entry.startswith(("fifteen", "bare"))
             and (value > ours if more_is_better else value < ours)
@@ -157,18 +157,14 @@ def _figure(runs: Runs) -> str | None:
 
 def _all_figures(runs: Runs) -> Iterator[tuple[str, str, float]]:
     for entry, each in runs.items():
-        figures = dict.fromkeys(key for run in each for key in run)
-        for key in figures.keys() - {"error", "others_busy"}:
+        figures = {key for run in each for key in run} - {"error", "others_busy"}
+        for key in sorted(figures):
             yield entry, key, median(run[key] for run in each if key in run)
 
 
 def _findings(document: dict[str, Any]) -> list[Finding]:
     names = ("claim", "measured", "bound", "reference", "score")
     return [Finding(*(each[name] for name in names)) for each in document["targets"]]
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def targets_table(findings: Iterable[Finding]) -> str:
         ratio = finding.measured / finding.reference if finding.reference else None  # type: ignore[operator]
         figures = (finding.measured, finding.bound, finding.reference, ratio, finding.score)
         verdict = "not measured" if finding.score is None else "met" if finding.met else "MISSED"
-        rows.append((finding.claim, *map(_shown, figures), verdict))
+        rows.append((finding.claim, *map(shown, figures), verdict))
     return _aligned(rows)
 
 
@@ -80,8 +80,8 @@ def runs_table(experiments: Iterable[Experiment], results: dict[str, Runs]) -> s
             figures = {figure for run in runs for figure in run} - {"error", "others_busy"}
             for figure in sorted(figures):
                 values = [run[figure] for run in runs if figure in run]
-                shown = map(_shown, (median(values), min(values), max(values)))
-                rows.append((experiment.name, name, figure, *shown, f"{busy:.0%}"))
+                spread = map(shown, (median(values), min(values), max(values)))
+                rows.append((experiment.name, name, figure, *spread, f"{busy:.0%}"))
     return _aligned(rows)
 
 
@@ -120,7 +120,8 @@ def save_plot(findings: Iterable[Finding], results: dict[str, Runs], path: str) 
     figure.savefig(path, dpi=90)
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """Write a figure with three digits, or all of those before the point."""
     return "-" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
