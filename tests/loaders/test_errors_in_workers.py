@@ -309,6 +309,31 @@ def test_the_third_death_over_one_sample_is_an_error(tmp_path: Path, collate: bo
     )
 
 
+def test_samples_that_were_loaded_beside_one_that_kills_are_not_blamed() -> None:
+    """Threads of the same worker die with it, every time."""
+
+    def load(index: int) -> int:
+        if index == BAD:
+            time.sleep(0.05)  # For the other threads to be in the middle of theirs.
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.1)
+        return index
+
+    with DataLoader(FromFunction(load), 2, num_workers=1, num_threads=4) as loader:
+        iteration = iter(loader.minibatches(None))
+        received: list[list[int] | str] = []
+        while True:
+            try:
+                received.append(next(iteration).tolist())
+            except WorkerDiedError as error:
+                received.append(str(error))
+            except StopIteration:
+                break
+    blamed = received.pop(BAD // 2)
+    assert "while it loaded sample(s) [9] of the dataset" in blamed
+    assert received == [[index, index + 1] for index in range(0, 22, 2) if index != BAD - 1]
+
+
 class _CannotLoad:
     def __getitem__(self, index: int) -> int:
         return index

@@ -101,7 +101,7 @@ def test_who_finds_no_place_on_the_board_is_woken_when_there_is_one(tmp_path: Pa
         assert loader.workers_state is not None
         pool = loader.workers_state._pool
         with _threads(iterate, [0]):
-            while pool._places:
+            while pool._books._places:
                 time.sleep(0.01)
             with _threads(iterate, [1]):
                 while not all(pool._board._awaited):
@@ -132,7 +132,7 @@ def test_a_death_while_the_board_is_full_is_made_up_for(tmp_path: Path) -> None:
             received.extend(int(minibatch[0]) for minibatch in loader.minibatches(None))
 
         with _threads(iterate, [0]):
-            while pool._board.outcomes.tobytes().count(_board.PENDING) > 2:
+            while pool._board._outcomes.tobytes().count(_board.PENDING) > 2:
                 time.sleep(0.01)
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     assert received == list(range(0, 8 * count, 8))

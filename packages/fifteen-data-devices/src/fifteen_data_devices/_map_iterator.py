@@ -1,4 +1,6 @@
 import _thread
+import signal
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
@@ -135,8 +137,10 @@ def _finalize(ending: Callable[[], object]) -> None:
         ending()
     except KeyboardInterrupt:
         # What a finalizer raises is ignored, so have it raised again where it is not: by a thread,
-        # which gets its turn when this is over.
-        _thread.start_new_thread(_thread.interrupt_main, ())
+        # which gets its turn when this is over, and by a signal, since the main thread may have
+        # begun to wait for something by then.
+        main = cast(int, threading.main_thread().ident)
+        _thread.start_new_thread(signal.pthread_kill, (main, signal.SIGINT))
 
 
 def _nothing() -> None:

@@ -1,7 +1,9 @@
 """Locks for code that signal handlers and finalisers may interrupt, and call again."""
 
 import _thread
+import signal
 import threading
+from typing import cast
 
 
 def not_held(lock: "threading.RLock") -> "threading.RLock":
@@ -25,6 +27,8 @@ def not_held(lock: "threading.RLock") -> "threading.RLock":
 def interrupt_later() -> None:
     """Have a ``KeyboardInterrupt`` raised again, for a finaliser: what that raises is ignored.
 
-    By another thread, which gets its turn when the finaliser is over.
+    By another thread, which gets its turn when the finaliser is over; and by a signal, since the
+    main thread may have begun to wait for something by then.
     """
-    _thread.start_new_thread(_thread.interrupt_main, ())
+    main = cast(int, threading.main_thread().ident)
+    _thread.start_new_thread(signal.pthread_kill, (main, signal.SIGINT))

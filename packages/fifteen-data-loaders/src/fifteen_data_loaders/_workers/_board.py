@@ -21,6 +21,7 @@ died its claims say exactly which jobs died with it.
 
 import mmap
 import struct
+import threading
 from typing import NamedTuple
 
 PLACES = 4096
@@ -95,16 +96,16 @@ class Board:
 
     def __init__(self, fd: int, worker_count: int, thread_count: int) -> None:
         self._thread_count = thread_count
+        self._lock = threading.RLock()
         self._map = mmap.mmap(fd, board_nbytes(worker_count, thread_count))
         self._ready_start = _CLAIMS_START + _CACHE_LINE * worker_count * thread_count
         self._jobs_start = self._ready_start + _CACHE_LINE * worker_count
-        self.outcomes: memoryview = memoryview(self._map)[:PLACES]
-        """One byte for each place."""
+        self._outcomes = memoryview(self._map)[:PLACES]
         self._awaited = memoryview(self._map)[_AWAITED_START:_CANCELLED_START]
 
     def close(self) -> None:
         """Unmap the board."""
-        self.outcomes.release()
+        self._outcomes.release()
         self._awaited.release()
         self._map.close()
 
@@ -113,7 +114,7 @@ class Board:
         place = job.number % PLACES
         _JOB.pack_into(self._map, self._jobs_start + place * _PLACE_NBYTES, *job)
         self._awaited[place] = False
-        self.outcomes[place] = PENDING
+        self._outcomes[place] = PENDING
 
     def read_job(self, number: int) -> Job:
         """Returns the job at the place of ``number``."""
@@ -125,16 +126,24 @@ class Board:
         place = number % PLACES
         start = self._jobs_start + place * _PLACE_NBYTES + _JOB.size
         _ANSWER.pack_into(self._map, start, *answer)
-        self.outcomes[place] = outcome
+        self._fence()
+        self._outcomes[place] = outcome
+        self._fence()
+
+    def outcome(self, number: int) -> int:
+        """Returns how a job went, or that it is pending."""
+        return self._outcomes[number % PLACES]
 
     def read_answer(self, number: int) -> Answer:
-        """Returns the answer to a job that is done."""
+        """Returns the answer to a job that is done; the rows are to be read after it only."""
+        self._fence()
         start = self._jobs_start + number % PLACES * _PLACE_NBYTES + _JOB.size
         return Answer._make(_ANSWER.unpack_from(self._map, start))
 
     def await_job(self, number: int) -> None:
-        """Ask to be rung for once a job is done; it may be done already by then."""
+        """Ask to be rung for once a job is done, unless its outcome is there after this call."""
         self._awaited[number % PLACES] = True
+        self._fence()
 
     def is_awaited(self, number: int) -> bool:
         """Whether the parent asked to be rung for."""
@@ -174,6 +183,18 @@ class Board:
     def is_ready(self, worker: int) -> bool:
         """Whether a worker has come as far as taking jobs."""
         return self._map[self._ready_start + _CACHE_LINE * worker] == 1
+
+    def _fence(self) -> None:
+        """Keep the processor from moving what comes before past what comes after.
+
+        All of them move a read up past a write, and those other than x86 move anything. But nothing
+        moves up past the taking of a lock or down past its release, and so nothing at all past a
+        release with a taking after it.
+        """
+        with self._lock:
+            pass
+        with self._lock:
+            pass
 
 
 def board_nbytes(worker_count: int, thread_count: int) -> int:

@@ -1,56 +1,39 @@
-"""The pool: the parent's side of the board, where minibatches are posted and waited for.
+"""The pool: where minibatches are asked for and waited for. The parent's side.
 
 A job's way is told in `_board`, a slot's in `_arena`, a worker's in `_crew`, a minibatch's in
-`_flight`. Whichever thread waits for a minibatch does the parent's work: the pool has no thread of
-its own. All bookkeeping can be made anew from the flights and the board, and is made anew when a
-worker has died, or when an exception such as ``KeyboardInterrupt`` came in between.
+`_flight`, and which rows are where in `_books`. Whichever thread waits for a minibatch does the
+parent's work: the pool has no thread of its own.
 """
 
 import contextlib
 import math
 import os
-import pickle
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fifteen_data_loaders._buffers import aligned, size_class
+from fifteen_data_loaders._buffers import aligned
 from fifteen_data_loaders._collate import Collator
-from fifteen_data_loaders._errors import WorkerDiedError, WorkerError, load_exception
 from fifteen_data_loaders._fetch import abbreviated
 from fifteen_data_loaders._inline import closed_error
 from fifteen_data_loaders._layout import Layout, layout_of
 from fifteen_data_loaders._plan import Request
 from fifteen_data_loaders._reentry import not_held
 from fifteen_data_loaders._workers._arena import Arena
-from fifteen_data_loaders._workers._board import (
-    FAILED,
-    NUMBER,
-    PENDING,
-    PLACES,
-    WRITTEN,
-    Answer,
-    Board,
-    Job,
-    board_nbytes,
-)
-from fifteen_data_loaders._workers._crew import Crew, Death
+from fifteen_data_loaders._workers._board import Board, board_nbytes
+from fifteen_data_loaders._workers._books import Books
+from fifteen_data_loaders._workers._crew import Crew
 from fifteen_data_loaders._workers._descriptors import open_memory, open_pipe
 from fifteen_data_loaders._workers._flight import UNPOSTED, Flight, KnownLayout, Run
 from fifteen_data_loaders._workers._pace import Pace
 from fifteen_data_loaders._workers._payload import pickle_payload
 from fifteen_data_loaders._workers._process import surroundings
 from fifteen_data_loaders._workers._shared_classes import dumps
-from fifteen_data_loaders._workers._spill import read_spill, remove_spill
 
-_DEATHS_PER_SAMPLE = 3
-
-# After how long a thread that waits looks again by itself, at first and at most. A worker may have
-# looked whether the job is awaited just before it was; and an interrupt may come at any moment.
+# After how long a thread that waits looks again by itself, at first and at most: an interrupt may
+# have come at any moment.
 _FIRST_RECHECK_SECONDS = 0.005
 _LAST_RECHECK_SECONDS = 1.0
 
@@ -74,16 +57,8 @@ class WorkerPool:
         self._collated = collated
         self._collator = Collator()
         self.pace: Pace = Pace(worker_count * thread_count, collated=collated)
-        self._flights: dict[int, Flight] = {}
-        """Those with pending runs, wanted or not, in the order of posting."""
-        self._places = list(range(PLACES))
-        """Free places on the board."""
-        self._generation = 0
         self._layouts_made = 0
         self._layout: KnownLayout | None = None
-        self._collated_nbytes = 0
-        self._half_done = False
-        """Whether the bookkeeping was, or is being, changed."""
         self._listener: int | None = None
         """The thread that waits for the doorbell; others wait until it has been answered."""
         self._rings = 0
@@ -102,11 +77,10 @@ class WorkerPool:
             resources.callback(self._board.close)
             self._arena = Arena(open_memory("fifteen-arena", resources))
             resources.callback(self._arena.close)
-            jobs_out, self._jobs_in = open_pipe(resources)
+            jobs_out, jobs_in = open_pipe(resources)
             # The workers' end of the pipe must block and this one must not: two descriptions.
             drain = os.open(f"/proc/self/fd/{jobs_out}", os.O_RDONLY | os.O_NONBLOCK)
             resources.callback(os.close, drain)
-            self._jobs_drain = drain
             boot = {
                 "payload": self._payload_fd,
                 "board": board_fd,
@@ -119,6 +93,14 @@ class WorkerPool:
             inherited = (self._payload_fd, board_fd, self._arena.fd, jobs_out)
             self.crew: Crew = Crew(self._board, surroundings(boot), inherited, worker_count)
             resources.callback(self.crew.close)
+            self._books = Books(
+                self._board,
+                self.crew,
+                (drain, jobs_in),
+                self.pace,
+                self._collator,
+                collated=collated,
+            )
             self.crew.start_missing()
             self._resources = resources.pop_all()
 
@@ -140,7 +122,7 @@ class WorkerPool:
         """Put a minibatch on the board, to be loaded as soon as a worker is free."""
         with not_held(self._lock):
             self._open_books()
-            self._forget_cancelled()
+            self._books.forget_cancelled()
             indices = request.loaded_indices
             row_count = len(indices)
             slot = self._arena.lend(aligned(8 * row_count) + self._slot_nbytes(row_count))
@@ -150,9 +132,8 @@ class WorkerPool:
             ]
             flight = Flight(request, indices, slot, self._layout, runs[::-1])
             flight.write_indices()
-            self._flights[id(flight)] = flight
-            self._post_runs(flight, runs)
-            self._half_done = False
+            self._books.enter(flight, runs)
+            self._books.shut()
             return flight
 
     def wait(self, flight: Flight, timeout: float | None) -> None:
@@ -214,7 +195,7 @@ class WorkerPool:
                 self.crew.ring()
                 if not self._answered.wait(_LAST_RECHECK_SECONDS):
                     break  # An interrupt kept it from saying that it is gone.
-            self._flights.clear()
+            self._books.clear()
             self._layout = None
             self._resources.close()
             self._released = True
@@ -234,14 +215,8 @@ class WorkerPool:
             raise closed_error()
 
     def _open_books(self) -> None:
-        """Begin to change the bookkeeping, under the lock; `_half_done` is reset at the end.
-
-        If an exception such as an interrupt came in between last time, the books are made anew.
-        """
         self.check_usable()
-        if self._half_done:
-            self._repost()
-        self._half_done = True
+        self._books.open()
 
     def _is_complete(self, flight: Flight) -> bool:
         """Whether the outcome of a flight is settled; if not, see to it that it rings."""
@@ -249,12 +224,12 @@ class WorkerPool:
             self._open_books()
             if not self.crew.is_complete:
                 self._tend_crew()
-            self._absorb(flight)
-            while not flight.is_settled and not self._await(flight):
-                self._absorb(flight)
+            self._books.absorb(flight)
+            while not flight.is_settled and not self._books.ring_for(flight):
+                self._books.absorb(flight)
             if flight.is_settled and flight.pending:
                 self.cancel(flight)  # Rows after one that failed.
-            self._half_done = False
+            self._books.shut()
             return flight.is_settled
 
     def _tend_crew(self) -> None:
@@ -263,23 +238,6 @@ class WorkerPool:
             raise error
         self.crew.start_missing()
         self.crew.let_go_of_starts()
-
-    def _await(self, flight: Flight) -> bool:
-        """Have the last run of a flight that is not done ring; returns False if all are done."""
-        if flight.has_unposted:
-            self._make_room()
-        if flight.has_unposted:
-            # Whatever makes room.
-            posted = [run for each in self._flights.values() for run in each.posted]
-            for run in posted:
-                self._board.await_job(run.number)
-            return not any(map(self._is_done, posted))
-        for run in flight.pending:
-            if self._is_open(run):
-                flight.awaited = run
-                self._board.await_job(run.number)
-                return self._is_open(run)
-        return False
 
     def _answer_doorbell(self, timeout: float, rings: int) -> None:
         """Wait until a worker has something to say, unless one had since ``rings`` was read."""
@@ -306,116 +264,15 @@ class WorkerPool:
         if may_have_died:
             with not_held(self._lock):
                 self._open_books()
-                for death in self.crew.bury():
-                    self._count_death(death)
-                self._repost()
+                self._books.bury(self.crew.bury())
                 # Others must await the runs that have taken the place of those that died.
                 self._rings += 1
                 self._answered.notify_all()
-                self._half_done = False
-
-    def _post_runs(self, flight: Flight, runs: list[Run]) -> None:
-        """Put runs on the board, as far as there is room."""
-        request, slot, known = flight.request, flight.slot, flight.layout
-        numbers = []
-        for run in runs:
-            if not self._places:
-                break
-            self._generation += PLACES
-            run.number = self._generation + self._places.pop()
-            self._board.write_job(
-                Job(
-                    run.number,
-                    self._collated,
-                    run.first,
-                    run.last,
-                    len(flight.indices),
-                    slot.chunk.start,
-                    len(slot.chunk.memory),
-                    slot.start,
-                    slot.nbytes,
-                    known.number if known else 0,
-                    known.slot.chunk.start if known else 0,
-                    len(known.slot.chunk.memory) if known else 0,
-                    known.slot.start if known else 0,
-                    known.pickle_nbytes if known else 0,
-                    request.shuffle_seed is not None,
-                    request.shuffle_seed or 0,
-                    request.minibatch,
-                )
-            )
-            if run is flight.awaited:
-                self._board.await_job(run.number)
-            numbers.append(NUMBER.pack(run.number))
-        os.write(self._jobs_in, b"".join(numbers))
-
-    def _make_room(self) -> None:
-        """Take what is done off the board, and put on it what had no room."""
-        for flight in list(self._flights.values()):
-            self._absorb(flight)
-            unposted = [run for run in reversed(flight.pending) if run.number == UNPOSTED]
-            if unposted and self._places:
-                self._post_runs(flight, unposted)
-
-    def _forget_cancelled(self) -> None:
-        for flight in [flight for flight in self._flights.values() if flight.cancelled]:
-            self._absorb(flight)
-
-    def _absorb(self, flight: Flight) -> None:
-        """Take note of the runs of a flight that are done."""
-        flight.drop_unwanted()
-        for run in flight.posted:
-            outcome = self._board.outcomes[run.number % PLACES]
-            if outcome == PENDING:
-                continue
-            answer = self._board.read_answer(run.number)
-            flight.nanoseconds += answer.nanoseconds
-            if not flight.cancelled:
-                self._note_answer(flight, run, outcome, answer)
-            # In this order an interrupt anywhere in between loses nothing but a few pages.
-            flight.pending.remove(run)
-            self._places.append(run.number % PLACES)
-            if answer.spill_nbytes:
-                fd = self.crew.spill_fds[answer.worker]
-                remove_spill(fd, answer.spill_start, answer.spill_nbytes)
-        if not flight.pending and self._flights.pop(id(flight), False) and not flight.cancelled:
-            self.pace.note(flight.nanoseconds, len(flight.indices))
-
-    def _note_answer(self, flight: Flight, run: Run, outcome: int, answer: Answer) -> None:
-        try:
-            self._take_over(flight, run, outcome, answer)
-        except Exception as error:
-            indices = abbreviated(flight.indices[run.first : run.last].tolist())
-            message = (
-                f"what came of sample(s) {indices} was pickled in a worker process, but cannot be "
-                f"unpickled: {type(error).__name__}: {error}"
-            )
-            self._fail(flight, run.first, partial(WorkerError, message))
-
-    def _take_over(self, flight: Flight, run: Run, outcome: int, answer: Answer) -> None:
-        if outcome == WRITTEN:
-            if self._collated and answer.pickle_nbytes:
-                flight.load_collated(answer.pickle_nbytes)
-            return
-        fd = self.crew.spill_fds[answer.worker]
-        spilled = read_spill(fd, answer.spill_start, answer.spill_nbytes)
-        if outcome == FAILED:
-            self._fail(flight, run.first, partial(load_exception, spilled))
-        elif self._collated:
-            nbytes = flight.load_spilled(spilled, self._collator)
-            self._collated_nbytes = max(self._collated_nbytes, size_class(nbytes, 1))
-        else:
-            flight.leftovers.update(pickle.loads(spilled))
-
-    def _fail(self, flight: Flight, row: int, new_error: Callable[[], BaseException]) -> None:
-        flight.fail(row, new_error)
-        for run in flight.pending:
-            if run.first > row and run.number != UNPOSTED:
-                self._board.cancel(run.number)
+                self._books.shut()
 
     def _slot_nbytes(self, row_count: int) -> int:
         if self._collated:
-            return self._collated_nbytes
+            return self._books.collated_nbytes
         return self._layout.layout.nbytes(row_count) if self._layout else 0
 
     def _learn_layout(self, flight: Flight) -> None:
@@ -429,7 +286,7 @@ class WorkerPool:
             self._open_books()
             if self._layout is None or self._layout.layout != layout:
                 self._layout = self._publish(layout)
-            self._half_done = False
+            self._books.shut()
 
     def _publish(self, layout: Layout) -> KnownLayout:
         pickled = dumps(layout)
@@ -438,55 +295,15 @@ class WorkerPool:
         self._layouts_made += 1
         return KnownLayout(self._layouts_made, layout, slot, len(pickled))
 
-    def _repost(self) -> None:
-        """Make the books anew: every run that is not done and that no live worker has is posted."""
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._jobs_drain, 1 << 16):
-                pass
-        claims = self.crew.claims()
-        kept = set()
-        for flight in self._flights.values():
-            for run in flight.pending:
-                if run.number in claims or self._is_done(run):
-                    kept.add(run.number % PLACES)
-                else:
-                    run.number = UNPOSTED
-        self._places = [place for place in range(PLACES) if place not in kept]
-        self._make_room()
-
-    def _is_done(self, run: Run) -> bool:
-        return run.number != UNPOSTED and self._board.outcomes[run.number % PLACES] != PENDING
-
-    def _is_open(self, run: Run) -> bool:
-        return run.number != UNPOSTED and self._board.outcomes[run.number % PLACES] == PENDING
-
-    def _count_death(self, death: Death) -> None:
-        """Hold a death against the rows that were being loaded, and only these."""
-        for flight in self._flights.values():
-            for run in list(flight.pending):
-                if run.number not in death.claims or self._is_done(run):
-                    continue
-                run.number = UNPOSTED
-                run.deaths += not death.on_purpose
-                if run.deaths < _DEATHS_PER_SAMPLE:
-                    if not self._collated:
-                        flight.split(run)
-                    continue
-                flight.pending.remove(run)
-                indices = abbreviated(flight.indices[run.first : run.last].tolist())
-                message = (
-                    f"{death.description} while it loaded sample(s) {indices} of the dataset, as "
-                    f"did {_DEATHS_PER_SAMPLE - 1} workers before it"
-                )
-                self._fail(flight, run.first, partial(WorkerDiedError, message))
-
     def _time_out(self, flight: Flight, timeout: float | None) -> TimeoutError:
         """Kill the workers that hold a flight up."""
         with not_held(self._lock):
             self._open_books()
             claims = self.crew.claims()
             stuck = [
-                run for run in flight.pending if run.number in claims and not self._is_done(run)
+                run
+                for run in flight.pending
+                if run.number in claims and not self._books.is_done(run)
             ]
             if stuck:
                 pids = self.crew.kill({claims[run.number] for run in stuck})
@@ -497,7 +314,7 @@ class WorkerPool:
             else:
                 pids = self.crew.kill(self.crew.ready)
                 doing = "before they took up its samples"
-            self._half_done = False
+            self._books.shut()
         if not pids:
             return TimeoutError(
                 f"no minibatch within `timeout`={timeout} s: the worker processes are still "
