@@ -46,10 +46,10 @@ def test_a_worker_that_is_stopped_while_it_starts_ends_with_its_parent(tmp_path:
 
 _STARTING = """
 import math, sys
-from fifteen_data_loaders._workers import _boot
+from fifteen_data_loaders._workers import _turns
 
-_boot._PATIENCE_SECONDS = {patience}
-_boot._take_turn({turns})
+_turns._PATIENCE_SECONDS = {patience}
+_turns.take_turn({turns})
 print("started", flush=True)
 sys.stdin.read()
 """

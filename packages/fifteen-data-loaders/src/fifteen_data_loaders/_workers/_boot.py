@@ -4,12 +4,9 @@ import fcntl
 import os
 import select
 import signal
-import time
 from typing import Any
 
-# A start that takes longer than this is not held up by lack of a core alone, and may hang.
-_PATIENCE_SECONDS = 1.0
-_POLL_SECONDS = 0.01
+from fifteen_data_loaders._workers._turns import take_turn
 
 
 def run(boot: dict[str, Any]) -> None:
@@ -21,15 +18,10 @@ def run(boot: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, _ignore)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     _die_with(boot["lifeline"])
-    _take_turn(boot["board"])
+    take_turn(boot["board"])
     from fifteen_data_loaders._workers._child import main
 
     main(boot)
-
-
-def end_turn(turns: int) -> None:
-    """Let another worker start."""
-    fcntl.lockf(turns, fcntl.LOCK_UN)
 
 
 def _ignore(number: int, frame: object) -> None:
@@ -46,21 +38,3 @@ def _die_with(lifeline: int) -> None:
     poll.register(lifeline, select.POLLIN)
     if poll.poll(0):
         os._exit(0)
-
-
-def _take_turn(turns: int) -> None:
-    """Wait, though not for long, while as many workers are starting as there are cores.
-
-    So the first ones are ready the sooner, and can begin while others start. A turn is a lock on a
-    byte of a file, which the kernel takes back from those that die.
-    """
-    count = len(os.sched_getaffinity(0))
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        for turn in range(count):
-            try:
-                fcntl.lockf(turns, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, turn)
-            except OSError:
-                continue
-            return
-        time.sleep(_POLL_SECONDS)

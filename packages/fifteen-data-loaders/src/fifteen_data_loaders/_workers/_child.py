@@ -32,10 +32,10 @@ from fifteen_data_loaders._workers._board import (
     Board,
     Job,
 )
-from fifteen_data_loaders._workers._boot import end_turn
 from fifteen_data_loaders._workers._payload import unpickle_payload
 from fifteen_data_loaders._workers._shared_classes import dumps
 from fifteen_data_loaders._workers._spill import SpillWriter
+from fifteen_data_loaders._workers._turns import end_turn
 
 # Samples are copied into their rows while they are in the cache: after about so many bytes.
 _BITE_NBYTES = 1 << 16
