@@ -45,7 +45,7 @@ def test_a_worker_that_is_stopped_while_it_starts_ends_with_its_parent(tmp_path:
 
 
 _STARTING = """
-import math, sys
+import sys
 from fifteen_data_loaders._workers import _turns
 
 _turns._PATIENCE_SECONDS = {patience}
