@@ -53,6 +53,7 @@ _ADDED = {
     "MinibatchIterator",
     "WorkerDiedError",
     "WorkerError",
+    "check_resume",
     "padding_map",
     "process_shard",
     "sample_rng",

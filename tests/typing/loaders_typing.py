@@ -11,6 +11,7 @@ import numpy as np
 from fifteen_data_loaders import (
     DataLoader,
     InMemoryDataLoader,
+    check_resume,
     cycled_minibatches,
     sample_rng,
 )
@@ -103,6 +104,9 @@ def cycled(loader: DataLoader[Digit], in_memory: InMemoryDataLoader[Digit]) -> N
         cycled_minibatches(in_memory, shuffle_seed=None, start_step=3), MinibatchIterator[Digit]
     )
 
+    check_resume(lambda: cycled_minibatches(loader, 0), minibatch_count=3)
+
+    check_resume(cycled_minibatches(loader, 0))  # type: ignore[arg-type]
     cycled_minibatches(Digits(), 0)  # type: ignore[arg-type]
     cycled_minibatches(loader)  # type: ignore[call-arg]
     cycled_minibatches(loader, 0, 3)  # type: ignore[call-arg]

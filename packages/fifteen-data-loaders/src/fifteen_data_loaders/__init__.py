@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fifteen_data_loaders.__about__ import __version__
 
 if TYPE_CHECKING:
+    from fifteen_data_loaders._check_resume import check_resume
     from fifteen_data_loaders._collate import CollateFunction, stack_samples
     from fifteen_data_loaders._cycled import cycled_minibatches
     from fifteen_data_loaders._data_loader import DataLoader
@@ -20,6 +21,7 @@ __all__ = [
     "WorkerDiedError",
     "WorkerError",
     "__version__",
+    "check_resume",
     "cycled_minibatches",
     "sample_rng",
     "stack_samples",
@@ -31,6 +33,7 @@ _MODULES = {
     "InMemoryDataLoader": "_in_memory",
     "WorkerDiedError": "_errors",
     "WorkerError": "_errors",
+    "check_resume": "_check_resume",
     "cycled_minibatches": "_cycled",
     "sample_rng": "_sample_rng",
     "stack_samples": "_collate",

@@ -10,6 +10,7 @@ from fifteen_data_loaders import (
     InMemoryDataLoader,
     WorkerDiedError,
     WorkerError,
+    check_resume,
     cycled_minibatches,
     sample_rng,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "SizedIterable",
     "WorkerDiedError",
     "WorkerError",
+    "check_resume",
     "cycled_minibatches",
     "diagnose",
     "padding_map",
