@@ -6,7 +6,9 @@ project = "fifteen"
 author = "the fifteen authors"
 release = __version__
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # Furo's own underlines what is imported.
 html_title = f"fifteen {release}"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 
