@@ -10,7 +10,7 @@ pygments_dark_style = "github-dark"  # Furo's own underlines what is imported.
 html_title = f"fifteen {release}"
 html_show_copyright = False
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
