@@ -70,11 +70,12 @@ def cycled_minibatches(
         >>> train.get_state()["step"]
         3
     """  # noqa: D205 - the documented wording, whose first sentence spans lines.
-    if not isinstance(dataloader, DataLoaderProtocol):
-        hint = "; pass the loader itself" if isinstance(dataloader, EpochMinibatches) else ""
+    given: object = dataloader
+    if not isinstance(given, DataLoaderProtocol):
+        hint = "; pass the loader itself" if isinstance(given, EpochMinibatches) else ""
         raise TypeError(
             f"`dataloader` must have `minibatch_size`, `minibatch_count()` and `minibatches()`, "
-            f"got a {type(dataloader).__name__}{hint}"
+            f"got a {type(given).__name__}{hint}"
         )
     seed = check_shuffle_seed(shuffle_seed)
     step = checked_int("start_step", start_step, at_least=0)
