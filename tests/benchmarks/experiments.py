@@ -54,6 +54,8 @@ class Experiment:
     """One workload, measured in one way with each entry."""
 
     name: str
+    description: str
+    """What is measured, in sentences for the documentation."""
     measure: Callable[[Trial, float], dict[str, float]]
     dataset: Callable[[], Any]
     minibatch_size: int
@@ -89,6 +91,8 @@ def _with(num_workers: int, entries: dict[str, Entry]) -> dict[str, Entry]:
 EXPERIMENTS = (
     Experiment(
         "ready images",
+        "Minibatches of 64 images of 224 x 224 x 3 float32 that lie in memory: nothing but "
+        "stacking and transport, 38 MB each. 2 workers.",
         measure_throughput,
         workloads.ReadyImages,
         64,
@@ -105,6 +109,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "tokens",
+        "Minibatches of 128 rows of 128 int32 tokens and a label, rows of an array: what a sample "
+        "costs beside its loading. 2 workers.",
         measure_throughput,
         workloads.Tokens,
         128,
@@ -116,7 +122,7 @@ EXPERIMENTS = (
             Target("128 x 128 int32 tokens: 10x PyTorch", RATE, 10, of_best=(*_PYTORCH,)),
             Target("128 x 128 int32 tokens: 20x Grain", RATE, 20, of_best=(*_GRAIN,)),
             Target(
-                "the same through __getitems__: 3x per sample",
+                "the same tokens by __getitems__: 3x by __getitem__",
                 RATE,
                 3,
                 of_best=("fifteen",),
@@ -126,6 +132,9 @@ EXPERIMENTS = (
     ),
     Experiment(
         "compressed images",
+        "Minibatches of 64 images that are inflated, cropped to 112 x 112 x 3 and normalised: "
+        "work for the processor. 2 workers. `bare` calls `__getitem__` in a loop, without a "
+        "loader, in one process or in two at once: what the machine can do.",
         measure_throughput,
         workloads.CompressedImages,
         64,
@@ -139,9 +148,9 @@ EXPERIMENTS = (
         (
             Target("64 x inflate, crop, normalise: 4x PyTorch", RATE, 4, of_best=(*_PYTORCH,)),
             Target("64 x inflate, crop, normalise: 4x Grain", RATE, 4, of_best=(*_GRAIN,)),
-            Target("0.85 of 2 x the bare __getitem__ rate", RATE, 2 * 0.85, of_best=("bare",)),
+            Target("64 x inflate: 0.85 of 2 x the bare rate", RATE, 2 * 0.85, of_best=("bare",)),
             Target(
-                "0.85 of the bare rate of two processes at once",
+                "64 x inflate: 0.85 of the bare rate in 2 processes",
                 RATE,
                 0.85,
                 of_best=("bare in 2 processes",),
@@ -150,6 +159,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "first minibatch",
+        "From the construction of a loader with 2 workers to its first minibatch of a few "
+        "kilobytes. The import of the library is not counted.",
         measure_first_minibatch,
         workloads.Small,
         64,
@@ -158,6 +169,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "new epoch",
+        "From asking a loader that has run before for an epoch to its first minibatch, of 64 "
+        "samples that wait for 5 ms each. 16 workers, or as many threads.",
         measure_new_epoch,
         partial(workloads.Sleeping, 64, 5e-3),
         64,
@@ -170,13 +183,13 @@ EXPERIMENTS = (
         (
             Target("new epoch, 64 x 5 ms, 16 workers: 40 ms", "milliseconds", at_most=40),
             Target(
-                "the same with 16 threads: 40 ms",
+                "new epoch, 64 x 5 ms, 16 threads: 40 ms",
                 "milliseconds",
                 at_most=40,
                 entry="fifteen, 16 threads",
             ),
             Target(
-                "the same with 2 workers x 8 threads: 40 ms",
+                "new epoch, 64 x 5 ms, 2 workers x 8 threads: 40 ms",
                 "milliseconds",
                 at_most=40,
                 entry="fifteen, 2 x 8 threads",
@@ -185,17 +198,25 @@ EXPERIMENTS = (
     ),
     Experiment(
         "1 GiB array",
+        "From the construction of a loader with 8 workers, for a dataset that holds an array of 1 "
+        "GiB, to the first minibatch.",
         measure_big_dataset,
         workloads.BigArray,
         64,
         _with(8, _FIFTEEN | {"PyTorch fork": _PYTORCH["PyTorch fork"]}),
         (
             Target("1 GiB array, 8 workers, first minibatch: 0.8 s", "seconds", at_most=0.8),
-            Target("its extra memory (PSS): 1.15 GiB", "extra_memory_gib", at_most=1.15),
+            Target(
+                "1 GiB array, 8 workers, extra memory (PSS): 1.15 GiB",
+                "extra_memory_gib",
+                at_most=1.15,
+            ),
         ),
     ),
     Experiment(
         "1.28 million strings",
+        "From the construction of a loader with 8 workers, for a dataset that holds a list of "
+        "1.28 million paths, to the first minibatch.",
         measure_first_minibatch,
         workloads.Paths,
         64,
@@ -211,6 +232,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "boundary",
+        "The slowest of the steps around the end of an epoch, against the median step. 2 workers, "
+        "the compressed images.",
         measure_boundary,
         partial(workloads.CompressedImages, 64 * 32),
         64,
@@ -225,6 +248,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "uneven samples",
+        "How long an epoch takes in which one sample in 64 takes 20 times as long as the others, "
+        "against the time if no worker ever waited. 2 workers.",
         measure_uneven,
         workloads.Uneven,
         64,
@@ -233,6 +258,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "custom collate_fn",
+        "Minibatches of 64 samples that wait for 5 ms each, with a `collate_fn` of the user's. 16 "
+        "workers; all of them busy would be 50 minibatches/s.",
         measure_throughput,
         partial(workloads.Sleeping, 640_000, 5e-3),
         64,
@@ -242,6 +269,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "128 threads",
+        "Minibatches of 8 samples that wait for 50 ms each. All threads busy would be 320 "
+        "minibatches/s.",
         measure_throughput,
         partial(workloads.Sleeping, 640_000, 50e-3),
         8,
@@ -261,6 +290,9 @@ EXPERIMENTS = (
     ),
     Experiment(
         "memory in flight",
+        "With 16 workers and `prefetch=2`, a loop that keeps none of its minibatches, which are "
+        "the ready images: in how many places in memory they are handed out, and all shared "
+        "memory in terms of one.",
         measure_memory_in_flight,
         partial(workloads.ReadyImages, 8),
         64,
@@ -277,6 +309,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "worker memory",
+        "What the largest of 2 workers has in memory for itself alone, and whether any of them "
+        "has imported jax, for a small dataset that does not.",
         measure_workers,
         workloads.Imports,
         64,

@@ -5,11 +5,14 @@ The file is what ``hatch run bench:compare --json FILE.json`` has measured.
 
 import argparse
 import json
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.benchmarks.experiments import EXPERIMENTS
 from tests.benchmarks.report import Finding, Runs, medians, save_plot, shown
 
 _DOCS = Path(__file__).parents[2] / "docs"
@@ -34,9 +37,11 @@ machine of your own: ratios travel, figures do not.
 
 Every loader runs at its best fair settings, in processes of its own. The loaders of an experiment
 take turns, forwards and backwards, so that whatever else the machine does hits all alike. Figures
-are medians of {rounds} runs of about {seconds:g} s, with the smallest and the largest. PyTorch is
-shown with forked and forkserver workers that stack with NumPy, with the collation that JAX's
-documentation gives for it, and with its own collation to tensors. Grain is shown with its
+are medians of {rounds} runs of about {seconds:g} s. The range is from the smallest to the
+largest; the ratio says how many times better `fifteen` is.
+
+PyTorch is shown with forked and forkserver workers that stack with NumPy, with the collation that
+JAX's documentation gives for it, and with its own collation to tensors. Grain is shown with its
 `IterDataset` API and its older `DataLoader`.
 
 | | |
@@ -47,6 +52,7 @@ documentation gives for it, and with its own collation to tensors. Grain is show
 
 ```{{image}} {plot}
 :alt: Targets, and the rates of all loaders.
+:target: {plot}
 ```
 """
 
@@ -97,19 +103,20 @@ def page(document: dict[str, Any]) -> str:
 
 
 def _experiment(name: str, runs: Runs) -> str:
-    rows = [f"### {name[0].upper()}{name[1:]}", ""]
+    descriptions = {each.name: each.description for each in EXPERIMENTS}
+    rows = [f"### {name[0].upper()}{name[1:]}", "", *textwrap.wrap(descriptions[name], 100), ""]
     figure = _figure(runs)
     if figure is None:
         rows += ["| | figure | median |", "|---|---|---|"]
         rows += [
-            f"| {entry} | {key.replace('_', ' ')} | {shown(value)} |"
+            f"| {_cell(entry)} | {key.replace('_', ' ')} | {shown(value)} |"
             for entry, key, value in _all_figures(runs)
         ]
         return "\n".join([*rows, ""])
     unit, more_is_better = _FIGURES[figure]
     typical = medians(runs, figure)
     ours = typical.get("fifteen")
-    rows += [f"| | {unit} | smallest to largest | `fifteen` against it |", "|---|---|---|---|"]
+    rows += [f"| | {unit} | range | ratio |", "|---|---|---|---|"]
     for entry in sorted(typical, key=typical.__getitem__, reverse=more_is_better):
         values = [run[figure] for run in runs[entry] if figure in run]
         spread = f"{shown(min(values))} to {shown(max(values))}"
@@ -117,14 +124,14 @@ def _experiment(name: str, runs: Runs) -> str:
         if ours and entry != "fifteen":
             better = ours / typical[entry] if more_is_better else typical[entry] / ours
             ratio = f"{better:.2g}x"
-        rows.append(f"| {entry} | {shown(typical[entry])} | {spread} | {ratio} |")
+        rows.append(f"| {_cell(entry)} | {shown(typical[entry])} | {spread} | {ratio} |")
     return "\n".join([*rows, ""])
 
 
 def _targets(findings: list[Finding]) -> str:
     rows = ["| what was aimed at | measured | aim | |", "|---|---|---|---|"]
     rows += [
-        f"| {each.claim} | {shown(each.measured)} | {shown(each.bound)} | "
+        f"| {_cell(each.claim)} | {shown(each.measured)} | {shown(each.bound)} | "
         f"{'met' if each.met else 'not met'} |"
         for each in findings
         if each.measured is not None
@@ -148,6 +155,11 @@ def _where_others_are_ahead(results: dict[str, Runs]) -> str:
             and (value > ours if more_is_better else value < ours)
         ]
     return "\n".join(rows or ["In these figures, nothing."]) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Names with underscores are code."""
+    return re.sub(r"\w*_\w*", r"`\g<0>`", text)
 
 
 def _figure(runs: Runs) -> str | None:

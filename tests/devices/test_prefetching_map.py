@@ -136,9 +136,9 @@ def test_an_integer_that_does_not_fit_is_never_wrapped_around() -> None:
     with pytest.raises(OverflowError) as raised:
         list(prefetching_map(minibatches, jax.devices()[0]))
     assert str(raised.value) == (
-        "`minibatch['id'][0]` holds int64 values from 1 to 1099511627776, more than the int32 "
-        "holds that JAX would store; enable 64-bit types with `jax.enable_x64(True)` or convert "
-        "the values yourself"
+        "`minibatch['id'][0]` holds int64 values from 1 to 1099511627776, which do not fit in "
+        "the int32 that JAX would store; call "
+        '`jax.config.update("jax_enable_x64", True)` or convert the values yourself'
     )
     with jax.enable_x64(True):
         (placed,) = prefetching_map(minibatches, jax.devices()[0])

@@ -127,6 +127,12 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
         "`__getitem__` and `__len__`",
     ),
     (
+        lambda: DataLoader({"x": ROWS, "y": ROWS}, 2),
+        TypeError,
+        "`dataset` must be indexed by the integers from 0, got a dict with the keys ['x', 'y']: "
+        "pick one of its datasets, or use InMemoryDataLoader if they are arrays",
+    ),
+    (
         lambda: DataLoader(Squares, 2),
         TypeError,
         "`dataset` must be an object, got the class Squares itself: call it",
@@ -144,6 +150,12 @@ CALLS: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "`dataloader` must have `minibatch_size`, `minibatch_count()` and `minibatches()`, got a "
         "list",
+    ),
+    (
+        lambda: cycled_minibatches(DataLoader(DATA, 2).minibatches(0), 0),
+        TypeError,
+        "`dataloader` must have `minibatch_size`, `minibatch_count()` and `minibatches()`, got a "
+        "EpochMinibatches; pass the loader itself",
     ),
     *(
         (

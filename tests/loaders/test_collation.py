@@ -75,6 +75,11 @@ _UNSTACKABLE: dict[str, Callable[[int], Any]] = {
     "containers": lambda i: [np.zeros(2) if i < 6 else (1, 2)],
     "kinds": lambda i: Point(1, (2,) if i < 6 else None),
 }
+_MISSING: dict[str, Callable[[int], Any]] = {
+    "one": lambda i: np.zeros(2) if i < 4 else None,
+    "first": lambda i: None if i == 4 else np.zeros(2),
+    "all": lambda i: None,
+}
 
 
 @pytest.mark.parametrize(
@@ -114,3 +119,15 @@ def test_samples_that_cannot_be_stacked_are_named(
         with pytest.raises(ValueError, match=r"^samples 4 and") as raised:
             loader.minibatches(None)[1]
         assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("kind", _MISSING)
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+def test_a_sample_that_is_none_is_named(kind: str, options: dict[str, Any]) -> None:
+    with (
+        DataLoader(FromFunction(_MISSING[kind]), 4, **options) as loader,
+        pytest.raises(
+            ValueError, match=r"^sample 4 is None; a dataset has a sample for every index$"
+        ),
+    ):
+        list(loader.minibatches(None)[1:])

@@ -9,6 +9,17 @@ import pytest
 from fifteen_data_loaders import InMemoryDataLoader
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+
+class EndlessSequence:
+    """A dataset that np.asarray() would read for ever."""
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __len__(self) -> int:
+        return 3
+
+
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
 
@@ -116,7 +127,14 @@ def test_sharded_jax_leaves_stay_on_their_mesh(axis_type: AxisType, spec: Any) -
             {"x": np.zeros(3), "y": (5,)},
             ValueError,
             "every leaf of `dataset` must have a first axis that counts the samples, got the "
-            "scalar 5 at dataset['y'][0]",
+            "scalar 5 at dataset['y'][0]. Lists and tuples are containers: np.asarray those that "
+            "are arrays",
+        ),
+        (
+            {"x": np.zeros(3), "y": EndlessSequence()},
+            TypeError,
+            "every leaf of `dataset` must be a NumPy or JAX array, got a EndlessSequence at "
+            "dataset['y']",
         ),
         (
             {"x": np.zeros(3), "y": [np.zeros(4)]},

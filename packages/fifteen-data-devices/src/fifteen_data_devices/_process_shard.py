@@ -45,6 +45,8 @@ def process_shard(sharding: "NamedSharding | Sequence[Device]") -> ProcessShard:
     placed: Any = sharding_over(sharding) if isinstance(sharding, Sequence) else sharding
     if not isinstance(placed, jax.sharding.NamedSharding):
         msg = f"`sharding` must be a `NamedSharding` or devices, got `{type(placed).__name__}`"
+        if isinstance(placed, jax.sharding.Mesh):
+            msg += "; wrap it: `NamedSharding(mesh, P(...))`"
         raise TypeError(msg)
     count, blocks = _row_blocks(placed)
     process = jax.process_index()

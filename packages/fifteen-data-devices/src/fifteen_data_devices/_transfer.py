@@ -57,9 +57,9 @@ def check_integers(minibatch: Any) -> None:
         if isinstance(leaf, np.ndarray) and leaf.dtype in _NARROWED and not _fits(leaf):
             name = next(name for name, other in named_leaves(minibatch) if other is leaf)
             msg = (
-                f"`{name}` holds {leaf.dtype} values from {leaf.min()} to {leaf.max()}, more than "
-                f"the {_NARROWED[leaf.dtype].__name__} holds that JAX would store; enable 64-bit "
-                "types with `jax.enable_x64(True)` or convert the values yourself"
+                f"`{name}` holds {leaf.dtype} values from {leaf.min()} to {leaf.max()}, which do "
+                f"not fit in the {_NARROWED[leaf.dtype].__name__} that JAX would store; call "
+                '`jax.config.update("jax_enable_x64", True)` or convert the values yourself'
             )
             raise OverflowError(msg)
 

@@ -55,6 +55,8 @@ class Collator:
         """Stack ``samples``; ``indices`` are their places in the dataset, for error messages."""
         structure = structure_of(samples[0])
         try:
+            if structure.kind is None:
+                raise StructureMismatchError
             leaves = columns(structure, samples, key_order=False)
         except StructureMismatchError:
             raise _structure_error(samples, indices) from None
@@ -111,6 +113,9 @@ def _join(rows: NDArray[Any], arrays: Sequence[Any]) -> bool:
 
 
 def _structure_error(samples: Sequence[Any], indices: Sequence[int]) -> ValueError:
+    for index, sample in zip(indices, samples, strict=True):
+        if sample is None:
+            return ValueError(f"sample {index} is None; a dataset has a sample for every index")
     first = structure_of(samples[0])
     row, other = next(
         (row, structure)

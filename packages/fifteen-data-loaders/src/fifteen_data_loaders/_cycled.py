@@ -18,6 +18,7 @@ from fifteen_data_loaders._arguments import checked_int
 from fifteen_data_loaders._data_loader import DataLoader
 from fifteen_data_loaders._in_memory import InMemoryDataLoader
 from fifteen_data_loaders._iteration import Iteration
+from fifteen_data_loaders._minibatches import EpochMinibatches
 from fifteen_data_loaders._order import check_shuffle_seed
 from fifteen_data_loaders._plan import CycledRequests
 
@@ -69,10 +70,12 @@ def cycled_minibatches(
         >>> train.get_state()["step"]
         3
     """  # noqa: D205 - the documented wording, whose first sentence spans lines.
-    if not isinstance(dataloader, DataLoaderProtocol):
+    given: object = dataloader
+    if not isinstance(given, DataLoaderProtocol):
+        hint = "; pass the loader itself" if isinstance(given, EpochMinibatches) else ""
         raise TypeError(
             f"`dataloader` must have `minibatch_size`, `minibatch_count()` and `minibatches()`, "
-            f"got a {type(dataloader).__name__}"
+            f"got a {type(given).__name__}{hint}"
         )
     seed = check_shuffle_seed(shuffle_seed)
     step = checked_int("start_step", start_step, at_least=0)

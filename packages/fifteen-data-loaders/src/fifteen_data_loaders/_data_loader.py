@@ -1,9 +1,10 @@
 """The data loader for datasets that are loaded sample by sample."""
 
+import reprlib
 import sys
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
@@ -324,6 +325,12 @@ def _checked_dataset(dataset: Any) -> int:
     count = len(dataset)
     if count == 0:
         raise ValueError("`dataset` must have at least one sample, got an empty one")
+    if isinstance(dataset, Mapping) and 0 not in dataset:
+        raise TypeError(
+            f"`dataset` must be indexed by the integers from 0, got a {type(dataset).__name__} "
+            f"with the keys {reprlib.repr(list(dataset))}: pick one of its datasets, or use "
+            f"InMemoryDataLoader if they are arrays"
+        )
     return count
 
 

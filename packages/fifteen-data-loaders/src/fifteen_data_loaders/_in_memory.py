@@ -232,7 +232,7 @@ def _checked_leaf(path: str, leaf: Any) -> Any:
     if not isinstance(leaf, np.ndarray):
         jax = sys.modules.get("jax")
         if jax is None or not isinstance(leaf, jax.Array):
-            if np.ndim(leaf) == 0:
+            if isinstance(leaf, int | float | complex | np.generic):
                 raise _scalar_error(path, leaf)
             raise TypeError(
                 f"every leaf of `dataset` must be a NumPy or JAX array, got a "
@@ -244,9 +244,12 @@ def _checked_leaf(path: str, leaf: Any) -> Any:
 
 
 def _scalar_error(path: str, leaf: Any) -> ValueError:
+    hint = ""
+    if path.endswith("[0]"):
+        hint = ". Lists and tuples are containers: np.asarray those that are arrays"
     return ValueError(
         f"every leaf of `dataset` must have a first axis that counts the samples, got the scalar "
-        f"{leaf!r} at dataset{path}"
+        f"{leaf!r} at dataset{path}{hint}"
     )
 
 

@@ -87,9 +87,11 @@ def _minibatch_size(diagnosis: Diagnosis) -> tuple[str, str]:
 
 
 def _workers(diagnosis: Diagnosis) -> tuple[str, str]:
+    without = next(each for each in diagnosis.settings if each.name == "num_workers=0")
     return (
-        f"The worker processes are the bottleneck: bringing a minibatch over takes longer than "
-        f"loading it here ({seconds(diagnosis.sample_seconds + diagnosis.collation_seconds)}).",
+        f"Workers and threads cost more than they save: a minibatch takes "
+        f"{seconds(_given_seconds(diagnosis))} with {diagnosis.given.name}, and "
+        f"{seconds(1 / without.minibatches_per_second)} without any.",
         _better_setting(diagnosis) or "Try num_workers=0.",
     )
 
