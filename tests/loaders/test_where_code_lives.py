@@ -73,3 +73,28 @@ def test_a_test_module_may_hold_it_under_xdist(
         "-n1", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"
     )
     result.assert_outcomes(passed=1)
+
+
+def test_a_loader_at_the_top_of_the_dataset_s_module_starts_no_workers_in_workers(
+    no_leftovers: None, tmp_path: Path
+) -> None:
+    (tmp_path / "module.py").write_text(f"""
+{_DATASET}
+class Constructed(Squares):
+    def __getitem__(self, index):
+        return loader.workers_state is None and loader.minibatches(None)[0][1, 0] == 1
+
+loader = DataLoader(Squares(), 2, num_workers=1)
+inner = DataLoader(Constructed(), 2, num_workers=1)
+""")
+    script = (
+        "from module import inner, loader; print(inner.minibatches(None)[1], loader.num_workers)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=scripts.TIMEOUT_SECONDS,
+    )
+    assert (process.stderr, process.stdout) == ("", "[ True  True] 1\n")

@@ -22,6 +22,7 @@ from fifteen_data_loaders._arguments import (
     checked_int,
     checked_timeout,
 )
+from fifteen_data_loaders._arrival import is_arriving
 from fifteen_data_loaders._collate import CollateFunction, stack_samples
 from fifteen_data_loaders._inline import InlineEngine, ThreadsEngine
 from fifteen_data_loaders._iteration import Iteration
@@ -274,7 +275,7 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
 
     def _make_engine(self) -> "InlineEngine | ThreadsEngine | WorkersState":
         collate_fn = None if self.collate_fn is stack_samples else self.collate_fn
-        if self.num_workers:
+        if self.num_workers and not is_arriving():
             return self._workers(collate_fn)
         inline = InlineEngine(self.dataset, collate_fn)
         if self.num_threads == 1:

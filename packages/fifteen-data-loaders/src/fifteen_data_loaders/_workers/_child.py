@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fifteen_data_loaders._arrival import arrival
 from fifteen_data_loaders._buffers import aligned
 from fifteen_data_loaders._errors import dump_exception
 from fifteen_data_loaders._fetch import collate, fetch
@@ -51,7 +52,8 @@ def main(boot: dict[str, Any]) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     # The worker may be here before the payload is.
     os.read(boot["gate"], 1)
-    dataset, collate_fn = unpickle_payload(boot["payload"])
+    with arrival():
+        dataset, collate_fn = unpickle_payload(boot["payload"])
     worker = _Worker(boot, dataset, collate_fn)
     for thread in range(1, boot["threads"]):
         threading.Thread(target=worker.serve, args=(thread,), daemon=True).start()
