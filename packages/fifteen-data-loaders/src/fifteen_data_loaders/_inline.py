@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from fifteen_data_loaders._collate import Collator
-from fifteen_data_loaders._fetch import collate, fetch
+from fifteen_data_loaders._fetch import collate, fetch, is_batched
 from fifteen_data_loaders._plan import Request
 
 # Samples are handed to threads one by one unless minibatches have more than this many for each.
@@ -20,7 +20,7 @@ class InlineEngine:
 
     def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any] | None) -> None:
         self._dataset = dataset
-        self.batched = hasattr(dataset, "__getitems__")
+        self.batched = is_batched(dataset)
         """Whether the dataset loads several samples in one call."""
         self._collate_fn = collate_fn
         self._collator = Collator()

@@ -43,8 +43,8 @@ class BatchedMapDatasetProtocol(MapDatasetProtocol[ContainedType], Protocol[Cont
     """Protocol for map datasets that also load several samples in one call.
 
     The method has the name and the meaning that PyTorch and Hugging Face ``datasets`` gave it. Data
-    loaders prefer it to ``__getitem__()`` where it exists, and ask for runs of any length, from one
-    sample to a minibatch.
+    loaders prefer it to ``__getitem__()`` where the class has it, and ask for runs of any length,
+    from one sample to a minibatch.
 
     Example:
         >>> class Squares:

@@ -321,7 +321,7 @@ class _TimedBatches(_TimedSamples):
 
 
 def _is_batched(dataset: MapDatasetProtocol[Any]) -> bool:
-    return hasattr(dataset, "__getitems__")
+    return hasattr(type(dataset), "__getitems__")
 
 
 def _setting_of(loader: Loader) -> tuple[int, int]:
