@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 import types
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,47 @@ def test_closing_a_loader_wakes_whoever_waits_for_its_threads() -> None:
     assert [str(error) for error in errors] == [
         "this DataLoader is closed: construct another one to iterate again"
     ]
+
+
+def test_python_ends_without_what_threads_were_handed(tmp_path: Path) -> None:
+    """Samples that cannot be loaded before the main thread is gone would hold it up."""
+    source = """
+    import threading, time
+    from fifteen_data_loaders import DataLoader
+
+    class Patient:
+        def __getitem__(self, index):
+            while index >= 4 and threading.main_thread().is_alive():
+                time.sleep(0.001)
+            return index
+
+        def __len__(self):
+            return 1000
+
+    minibatches = iter(DataLoader(Patient(), 4, num_threads=2).minibatches(None))
+    print(next(minibatches))
+    """
+    assert scripts.run(tmp_path, source) == (0, "[0 1 2 3]\n", "")
+
+
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+def test_an_error_that_is_dropped_takes_the_iteration_with_it(options: dict[str, Any]) -> None:
+    """And with the iteration its loader, the workers included: no cycle waits for the collector."""
+
+    def load(index: int) -> int:
+        raise ValueError(index)
+
+    loader = DataLoader(FromFunction(load), 4, **options)
+    iteration = iter(loader.minibatches(None))
+    references = weakref.ref(loader), weakref.ref(iteration)
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            next(iteration)
+        del loader, iteration
+        assert [reference() for reference in references] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.filterwarnings("error")

@@ -35,7 +35,7 @@ class Loading(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Say that nobody wants it; called by finalisers too, so it must not take locks."""
+        """Say that nobody wants it, or its error again; takes no locks, as finalisers call it."""
         ...
 
 
@@ -159,6 +159,7 @@ class Iteration(Generic[MinibatchType]):
                 raise StopIteration from None
             if loading.finished:
                 self._position = position + 1
+                loading.cancel()
             raise
         if self._closed:
             # By another thread, and what is cancelled has no outcome.
