@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 import types
 import weakref
 from contextlib import suppress
@@ -109,6 +110,22 @@ def test_an_error_that_is_dropped_takes_the_iteration_with_it(options: dict[str,
         assert [reference() for reference in references] == [None, None]
     finally:
         gc.enable()
+
+
+def test_minibatches_of_many_sizes_leave_little_memory_behind() -> None:
+    """What is kept to be used again is bounded by the largest size, not by how many there were."""
+    largest = 4 * 60 * 50_000
+    dataset = FromFunction(lambda index: np.zeros((index // 4 + 1) * 50_000, np.uint8), 4 * 60)
+    loader = DataLoader(dataset, 4)
+    tracemalloc.start()
+    try:
+        for minibatch in loader.minibatches(None):
+            assert minibatch.nbytes <= largest
+        del minibatch
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * largest
 
 
 @pytest.mark.filterwarnings("error")
