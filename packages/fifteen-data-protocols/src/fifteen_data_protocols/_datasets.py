@@ -16,7 +16,8 @@ class MapDatasetProtocol(Protocol[ContainedType]):
     Anyone may implement it: a class of your own, a ``list``, a NumPy array, a ``torch`` dataset.
     Data loaders call ``__getitem__()`` with plain Python integers in ``[0, len(dataset))``, from
     worker processes and threads if they have any, and treat what it returns as theirs to read but
-    not to change.
+    not to change. The dataset must not change it either, such as a buffer that it fills again for
+    the next sample: several samples are loaded before they are stacked.
 
     Example:
         >>> class Squares:
