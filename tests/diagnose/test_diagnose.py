@@ -227,6 +227,13 @@ def test_an_error_of_the_dataset_is_raised_as_it_is() -> None:
         ({"seconds": None}, TypeError("`seconds` must be a number, got None")),
         ({"seconds": -1}, ValueError("`seconds` must be positive and finite, got -1")),
         ({"seconds": math.inf}, ValueError("`seconds` must be positive and finite, got inf")),
+        (
+            {"device": "cpu", "seconds": 0.1},
+            TypeError(
+                "`device` must be a device or a sharding, got `str` 'cpu'; pick one of "
+                "`jax.devices()`"
+            ),
+        ),
     ],
     ids=str,
 )

@@ -203,9 +203,10 @@ class _Examination:
         import jax
 
         found = []
+        copies = _for_a_while(_repeat(minibatch), seconds)
+        # What it raises is about the device; what it raises below is about the leaves.
+        placed = prefetching_map(copies, self._device, buffer_size=1)
         try:
-            copies = _for_a_while(_repeat(minibatch), seconds)
-            placed = prefetching_map(copies, self._device, buffer_size=1)
             begun = time.perf_counter()
             for each in placed:
                 jax.block_until_ready(each)
