@@ -74,7 +74,7 @@ def test_closing_a_loader_wakes_whoever_waits_for_its_threads() -> None:
 def test_python_ends_without_what_threads_were_handed(tmp_path: Path) -> None:
     """Samples that cannot be loaded before the main thread is gone would hold it up."""
     source = """
-    import threading, time
+    import atexit, threading, time
     from fifteen_data_loaders import DataLoader
 
     class Patient:
@@ -84,12 +84,25 @@ def test_python_ends_without_what_threads_were_handed(tmp_path: Path) -> None:
             return index
 
         def __len__(self):
-            return 1000
+            return 10**9
 
     minibatches = iter(DataLoader(Patient(), 4, num_threads=2).minibatches(None))
+
+    def consume():
+        try:
+            for _ in minibatches:
+                pass
+        except RuntimeError as error:
+            print(error)
+
+    consumer = threading.Thread(target=consume, daemon=True)
+    # Called last. Other packages may wait at exit for a thread that waits for a minibatch.
+    atexit.register(consumer.join)
     print(next(minibatches))
+    consumer.start()
     """
-    assert scripts.run(tmp_path, source) == (0, "[0 1 2 3]\n", "")
+    closed = "this DataLoader is closed: construct another one to iterate again"
+    assert scripts.run(tmp_path, source) == (0, f"[0 1 2 3]\n{closed}\n", "")
 
 
 @pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])

@@ -95,7 +95,7 @@ class ThreadsEngine:
         self._thread_count = thread_count
         self._prefetch = prefetch
         self._pid = os.getpid()
-        self._threads = Threads(thread_count)
+        self._threads = Threads(thread_count, inline.close)
 
     def window(self, row_count: int) -> int:
         """Returns ``prefetch``, or as many small minibatches as keep every thread busy."""
