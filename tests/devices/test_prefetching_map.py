@@ -131,18 +131,21 @@ def test_integers_of_64_bits_become_32_bit_ones_where_they_fit() -> None:
     assert np.array_equal(placed["unsigned"], minibatch["unsigned"])
 
 
-def test_an_integer_that_does_not_fit_is_never_wrapped_around() -> None:
-    minibatches = [{"id": [np.array([1, 2**40])]}]
+@pytest.mark.parametrize(
+    ("leaf", "least"), [(np.array([1, 2**40]), "1"), (np.int64(2**40), "1099511627776")]
+)
+def test_an_integer_that_does_not_fit_is_never_wrapped_around(leaf: Any, least: str) -> None:
+    minibatches = [{"id": [leaf]}]
     with pytest.raises(OverflowError) as raised:
         list(prefetching_map(minibatches, jax.devices()[0]))
     assert str(raised.value) == (
-        "`minibatch['id'][0]` holds int64 values from 1 to 1099511627776, which do not fit in "
-        "the int32 that JAX would store; call "
+        f"`minibatch['id'][0]` holds int64 values from {least} to 1099511627776, which do not fit "
+        "in the int32 that JAX would store; call "
         '`jax.config.update("jax_enable_x64", True)` or convert the values yourself'
     )
     with jax.enable_x64(True):
         (placed,) = prefetching_map(minibatches, jax.devices()[0])
-        assert placed["id"][0].tolist() == [1, 2**40]
+        assert np.array_equal(placed["id"][0], leaf)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -114,3 +116,14 @@ def test_shards_and_sizes_are_carried() -> None:
         assert carrying.shard_count == 4
         assert carrying.minibatch_size == 8
     assert not hasattr(prefetching_map([1]), "shard_index")
+
+
+@pytest.mark.parametrize("buffer_size", BUFFER_SIZES)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_running_map_is_not_duplicated(buffer_size: int, duplicate: Any) -> None:
+    """Two that share what is read ahead would each get a part of the minibatches."""
+    with pytest.raises(TypeError) as raised:
+        duplicate(prefetching_map(Counter(), buffer_size=buffer_size))
+    assert str(raised.value) == (
+        "a running map cannot be copied or pickled: begin another one, or save its state"
+    )

@@ -180,6 +180,27 @@ def test_a_dataset_that_cannot_go_to_workers_is_tried_without() -> None:
     assert diagnosis.transport_seconds is None
 
 
+def test_workers_are_started_for_what_is_tried_and_nothing_else() -> None:
+    """Others would disturb the measurement. Every loader with workers pickles its dataset once."""
+    pickled = []
+
+    class Numbers:
+        def __getstate__(self) -> dict[str, Any]:
+            pickled.append(None)
+            return {}
+
+        def __getitem__(self, index: int) -> int:
+            return index
+
+        def __len__(self) -> int:
+            return 1000
+
+    with DataLoader(Numbers(), 4, num_workers=1) as loader:
+        pickled.clear()
+        diagnosis = diagnose(loader, seconds=1)
+    assert len(pickled) == sum(setting.num_workers > 0 for setting in diagnosis.settings)
+
+
 def test_progress_tells_what_is_measured_next_and_how_much_there_is() -> None:
     told: list[tuple[str, int, int]] = []
     loader = InMemoryDataLoader(np.arange(100), 10)
@@ -212,6 +233,13 @@ def test_an_error_of_the_dataset_is_raised_as_it_is() -> None:
         ({"seconds": None}, TypeError("`seconds` must be a number, got None")),
         ({"seconds": -1}, ValueError("`seconds` must be positive and finite, got -1")),
         ({"seconds": math.inf}, ValueError("`seconds` must be positive and finite, got inf")),
+        (
+            {"device": "cpu", "seconds": 0.1},
+            TypeError(
+                "`device` must be a device or a sharding, got `str` 'cpu'; pick one of "
+                "`jax.devices()`"
+            ),
+        ),
     ],
     ids=str,
 )

@@ -1,5 +1,6 @@
 """What samples become as a minibatch: the same inline, in threads and in workers."""
 
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -131,3 +132,25 @@ def test_a_sample_that_is_none_is_named(kind: str, options: dict[str, Any]) -> N
         ),
     ):
         list(loader.minibatches(None)[1:])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+def test_a_mapping_that_is_no_container_is_refused(options: dict[str, Any]) -> None:
+    """NumPy would make an array of its keys. Tokenizers return such mappings."""
+    dataset = FromFunction(lambda i: [UserDict(a=i)])
+    with DataLoader(dataset, 4, **options) as loader:
+        for number in range(2):
+            with pytest.raises(TypeError) as raised:
+                loader.minibatches(None)[number]
+            assert str(raised.value) == (
+                "a mapping must be a dict or registered with JAX to be stacked, got a UserDict at "
+                "sample[0]: return dict(...) of it"
+            )
+
+
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}])
+def test_what_is_no_array_is_named(options: dict[str, Any]) -> None:
+    dataset = [{"key": key} for key in jax.random.split(jax.random.key(0), 4)]
+    with DataLoader(dataset, 4, **options) as loader, pytest.raises(TypeError) as raised:
+        loader.minibatches(None)[0]
+    assert raised.value.__notes__[0] == ("Raised by np.asarray() while stacking sample['key'].")

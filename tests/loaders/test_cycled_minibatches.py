@@ -116,6 +116,17 @@ def test_a_subclass_with_minibatches_of_its_own_is_asked_for_them() -> None:
     assert [m.tolist() for m in _take(train, 3)] == [[2, 3], [0, 1], [2, 3]]
 
 
+def test_maps_learn_of_the_shards_of_a_subclass() -> None:
+    class Changed(InMemoryDataLoader[Any]):
+        def minibatches(self, shuffle_seed: int | None) -> Any:
+            return super().minibatches(shuffle_seed)
+
+    train: Any = cycled_minibatches(Changed(np.arange(8), 4, shard_index=1, shard_count=2), None)
+    assert (train.shard_index, train.shard_count, train.minibatch_size) == (1, 2, 4)
+    # Without shards, it is not for us to say which rows a loader loads.
+    assert not hasattr(cycled_minibatches(Strangers(2), None), "shard_index")
+
+
 def test_the_state_is_small_and_fit_for_json() -> None:
     train = cycled_minibatches(DataLoader(Squares(), 4), 2**63 - 1)
     next(train)

@@ -233,6 +233,53 @@ def test_getitems_must_return_as_many_samples_as_it_was_asked_for(
         loader.minibatches(None)[0]
 
 
+def test_getitems_must_not_return_columns(options: dict[str, Any]) -> None:
+    """As many as there are samples would pass for samples otherwise."""
+
+    class Columns(Squares):
+        def __getitems__(self, indices: list[int]) -> dict[str, list[int]]:
+            return {"x": indices, "y": indices}
+
+    with DataLoader(Columns(), 2, **options) as loader, pytest.raises(TypeError) as raised:
+        loader.minibatches(None)[0]
+    assert str(raised.value) == (
+        "`dataset.__getitems__` must return a sequence of samples, got a dict with the keys "
+        "['x', 'y']"
+    )
+
+
+class _Doubled:
+    """A wrapper of the common kind, which passes on what it does not know."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        return 2 * self._dataset[index]
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_dataset":  # Not there yet while it is unpickled.
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+
+def test_getitems_of_a_wrapped_dataset_is_not_asked(options: dict[str, Any]) -> None:
+    """It knows nothing of what the wrapper does to samples."""
+
+    class Numbers(Squares):
+        def __getitem__(self, index: int) -> Any:
+            return index
+
+        def __getitems__(self, indices: list[int]) -> list[int]:
+            return indices
+
+    with DataLoader(_Doubled(Numbers()), 3, **options) as loader:
+        assert loader.minibatches(None)[1].tolist() == [6, 8, 10]
+
+
 class _DiesOnce:
     """Ends its worker at sample 9, unless somebody has before: the marker is a file."""
 

@@ -3,7 +3,7 @@
 import copy
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -186,6 +186,19 @@ def test_pickled_and_copied_loaders_give_the_same(make: _Makes) -> None:
             assert_same(actual, expected)
         if isinstance(other, DataLoader):
             other.close()
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_iteration_is_not_duplicated(make: _Makes, duplicate: Callable[[Any], Any]) -> None:
+    """Two that share what is loaded ahead would each get a part of the minibatches."""
+    loader = make()
+    for iteration in (iter(loader.minibatches(None)), cycled_minibatches(loader, None)):
+        with pytest.raises(TypeError) as raised:
+            duplicate(iteration)
+        assert str(raised.value) == (
+            "a running iteration cannot be copied or pickled: begin another one, or save the state "
+            "of `cycled_minibatches(...)`"
+        )
 
 
 def test_a_loader_is_compared_by_identity(make: _Makes) -> None:

@@ -86,6 +86,13 @@ def test_leaves_of_any_order_of_axes_and_dtype() -> None:
             np.testing.assert_array_equal(np.sort(first), np.sort(leaf[:, 0]))
 
 
+def test_only_the_rows_of_a_minibatch_are_copied() -> None:
+    """Of a view, too, which here shows more rows than any memory could hold a copy of."""
+    leaf = np.broadcast_to(np.arange(3), (2**45, 3))
+    minibatches = InMemoryDataLoader(leaf, 2).minibatches(3)
+    assert minibatches[-1].tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
 def test_jax_leaves_are_gathered_where_they_are() -> None:
     device = jax.devices()[2]
     dataset = {"jax": jax.device_put(np.arange(12), device), "numpy": np.arange(12)}
@@ -111,6 +118,24 @@ def test_sharded_jax_leaves_stay_on_their_mesh(axis_type: AxisType, spec: Any) -
         ):
             assert minibatch.sharding.device_set == set(mesh.devices.flat)
             np.testing.assert_array_equal(minibatch, content[rows])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [PartitionSpec("explicit", "auto"), PartitionSpec("auto", "explicit"), PartitionSpec("auto")],
+)
+def test_a_mesh_may_have_axes_of_both_types(spec: Any) -> None:
+    axis_types = (AxisType.Explicit, AxisType.Auto)
+    mesh = jax.make_mesh((2, 2), ("explicit", "auto"), axis_types=axis_types)
+    content = np.arange(8 * 4).reshape(8, 4)
+    leaf = jax.device_put(content, NamedSharding(mesh, spec))
+    for seed in (None, 3):
+        expected = InMemoryDataLoader(content, 4).minibatches(seed)
+        for minibatch, rows in zip(
+            InMemoryDataLoader(leaf, 4).minibatches(seed), expected, strict=True
+        ):
+            assert minibatch.sharding.device_set == set(mesh.devices.flat)
+            np.testing.assert_array_equal(minibatch, rows)
 
 
 @pytest.mark.parametrize(

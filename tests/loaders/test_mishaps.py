@@ -8,7 +8,9 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 import types
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,76 @@ def test_closing_a_loader_wakes_whoever_waits_for_its_threads() -> None:
     assert [str(error) for error in errors] == [
         "this DataLoader is closed: construct another one to iterate again"
     ]
+
+
+def test_python_ends_without_what_threads_were_handed(tmp_path: Path) -> None:
+    """Samples that cannot be loaded before the main thread is gone would hold it up."""
+    source = """
+    import atexit, threading, time
+    from fifteen_data_loaders import DataLoader
+
+    class Patient:
+        def __getitem__(self, index):
+            while index >= 4 and threading.main_thread().is_alive():
+                time.sleep(0.001)
+            return index
+
+        def __len__(self):
+            return 10**9
+
+    minibatches = iter(DataLoader(Patient(), 4, num_threads=2).minibatches(None))
+
+    def consume():
+        try:
+            for _ in minibatches:
+                pass
+        except RuntimeError as error:
+            print(error)
+
+    consumer = threading.Thread(target=consume, daemon=True)
+    # Called last. Other packages may wait at exit for a thread that waits for a minibatch.
+    atexit.register(consumer.join)
+    print(next(minibatches))
+    consumer.start()
+    """
+    closed = "this DataLoader is closed: construct another one to iterate again"
+    assert scripts.run(tmp_path, source) == (0, f"[0 1 2 3]\n{closed}\n", "")
+
+
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+def test_an_error_that_is_dropped_takes_the_iteration_with_it(options: dict[str, Any]) -> None:
+    """And with the iteration its loader, the workers included: no cycle waits for the collector."""
+
+    def load(index: int) -> int:
+        raise ValueError(index)
+
+    loader = DataLoader(FromFunction(load), 4, **options)
+    iteration = iter(loader.minibatches(None))
+    references = weakref.ref(loader), weakref.ref(iteration)
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            next(iteration)
+        del loader, iteration
+        assert [reference() for reference in references] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_minibatches_of_many_sizes_leave_little_memory_behind() -> None:
+    """What is kept to be used again is bounded by the largest size, not by how many there were."""
+    largest = 4 * 60 * 50_000
+    dataset = FromFunction(lambda index: np.zeros((index // 4 + 1) * 50_000, np.uint8), 4 * 60)
+    loader = DataLoader(dataset, 4)
+    tracemalloc.start()
+    try:
+        for minibatch in loader.minibatches(None):
+            assert minibatch.nbytes <= largest
+        del minibatch
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * largest
 
 
 @pytest.mark.filterwarnings("error")

@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from fifteen_data_protocols import IterationClock, IterationStatistics, MeasuredIterator
 
@@ -46,6 +46,11 @@ class MapIterator(Generic[InputType, OutputType]):
     def __next__(self) -> OutputType:
         self._check_open()
         return self.clock.receive(self._take)
+
+    def __reduce__(self) -> NoReturn:
+        # Two would share the minibatches.
+        msg = "a running map cannot be copied or pickled: begin another one, or save its state"
+        raise TypeError(msg)
 
     def statistics(self) -> IterationStatistics:
         """Returns what was done so far and what it took; any thread may ask at any moment."""

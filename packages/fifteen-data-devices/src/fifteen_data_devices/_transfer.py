@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 PyTreeType = TypeVar("PyTreeType")
 
-_NARROWED = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32}
+_NARROWED: dict[np.dtype[Any], type[np.integer[Any]]] = {
+    np.dtype(np.int64): np.int32,
+    np.dtype(np.uint64): np.uint32,
+}
 """What JAX makes of 64-bit integers unless it was told to keep them."""
 
 
@@ -43,7 +46,8 @@ def transfer(minibatch: PyTreeType, target: "Device | Sharding | Any") -> PyTree
 def check_integers(minibatch: Any) -> None:
     """Refuse integers that JAX would wrap around in silence because it is limited to 32 bits.
 
-    For a Python integer JAX raises this error itself, for an array it does not look.
+    For a Python integer JAX raises this error itself, for arrays and scalars of NumPy it does not
+    look.
 
     Raises:
         OverflowError: that names the leaf.
@@ -54,7 +58,9 @@ def check_integers(minibatch: Any) -> None:
     if config.jax_enable_x64:
         return
     for leaf in jax.tree.leaves(minibatch):
-        if isinstance(leaf, np.ndarray) and leaf.dtype in _NARROWED and not _fits(leaf):
+        if not isinstance(leaf, np.ndarray | np.generic):
+            continue
+        if leaf.dtype in _NARROWED and not _fits(leaf):
             name = next(name for name, other in named_leaves(minibatch) if other is leaf)
             msg = (
                 f"`{name}` holds {leaf.dtype} values from {leaf.min()} to {leaf.max()}, which do "
@@ -64,7 +70,7 @@ def check_integers(minibatch: Any) -> None:
             raise OverflowError(msg)
 
 
-def _fits(leaf: "np.ndarray[Any, Any]") -> bool:
+def _fits(leaf: "np.ndarray[Any, Any] | np.generic[Any]") -> bool:
     limits = np.iinfo(_NARROWED[leaf.dtype])
     return not leaf.size or bool(leaf.min() >= limits.min and leaf.max() <= limits.max)
 

@@ -30,7 +30,7 @@ def checked_bool(name: str, value: Any) -> bool:
     Raises:
         TypeError: if it is anything else.
     """
-    if type(value).__name__ not in ("bool", "bool_"):
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be True or False, got {value!r}")
     return bool(value)
 

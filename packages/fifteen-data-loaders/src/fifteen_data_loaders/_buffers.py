@@ -17,6 +17,9 @@ ALIGNMENT = 64
 _SMALLEST_RECYCLED = 1 << 16
 _SPARES_PER_SIZE = 8
 
+# Bytes of all spares, in multiples of the largest size.
+_MOST_SPARES = 8
+
 
 def aligned(nbytes: int) -> int:
     """Round a count of bytes up to the alignment."""
@@ -96,9 +99,17 @@ class Recycler:
         try:
             memory = spares.pop()
         except IndexError:
+            self._limit_spares()
             memory = _allocate(size)
         root = lend(memory.ctypes.data, nbytes, memory, spares.append)
         return np.ndarray(shape, dtype, buffer=root)
+
+    def _limit_spares(self) -> None:
+        """Let go of the spares where sizes keep changing, or one for each size would stay."""
+        spares = list(self._spares.items())
+        if sum(size * len(memory) for size, memory in spares) > _MOST_SPARES * max(self._spares):
+            for _, memory in spares:
+                memory.clear()
 
 
 def _allocate(nbytes: int) -> NDArray[np.uint8]:

@@ -1,12 +1,13 @@
 """Default collation: samples with leaves of one shape become a minibatch, stacked along axis 0."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fifteen_data_loaders._buffers import Recycler
+from fifteen_data_loaders._errors import add_note
 from fifteen_data_loaders._trees import (
     StructureMismatchError,
     build,
@@ -36,6 +37,8 @@ def stack_samples(samples: list[SampleType]) -> SampleType:
 
     Raises:
         ValueError: if the samples differ in structure or in the shape of a leaf.
+        TypeError: if they hold a mapping that is no container to JAX, of which NumPy would take the
+            keys and leave the values.
 
     Example:
         >>> stack_samples([{"x": 1.0, "y": 2}, {"x": 3.0, "y": 4}])
@@ -72,7 +75,13 @@ class Collator:
         return copied
 
     def _stack_leaf(self, column: list[Any], path: str, indices: Sequence[int]) -> NDArray[Any]:
-        arrays = [np.asarray(leaf) for leaf in column]
+        if isinstance(column[0], Mapping):
+            raise _mapping_error(path, column[0])
+        try:
+            arrays = [np.asarray(leaf) for leaf in column]
+        except Exception as error:
+            add_note(error, f"Raised by np.asarray() while stacking sample{path}.")
+            raise
         shape, dtype = arrays[0].shape, arrays[0].dtype
         for row, array in enumerate(arrays):
             if array.shape != shape:
@@ -129,6 +138,13 @@ def _structure_error(samples: Sequence[Any], indices: Sequence[int]) -> ValueErr
     return ValueError(
         f"samples {indices[0]} and {indices[row]} differ in structure at sample{path}: "
         f"{expected} against {found}{hint}"
+    )
+
+
+def _mapping_error(path: str, leaf: object) -> TypeError:
+    return TypeError(
+        f"a mapping must be a dict or registered with JAX to be stacked, got a "
+        f"{type(leaf).__name__} at sample{path}: return dict(...) of it"
     )
 
 

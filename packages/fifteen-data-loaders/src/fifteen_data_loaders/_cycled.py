@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Generic, Self, TypeGuard, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeGuard, TypeVar
 
 from fifteen_data_protocols import (
     DataLoaderProtocol,
@@ -17,7 +17,7 @@ from fifteen_data_protocols import (
 from fifteen_data_loaders._arguments import checked_int
 from fifteen_data_loaders._data_loader import DataLoader
 from fifteen_data_loaders._in_memory import InMemoryDataLoader
-from fifteen_data_loaders._iteration import Iteration
+from fifteen_data_loaders._iteration import Iteration, uncopyable_error
 from fifteen_data_loaders._minibatches import EpochMinibatches
 from fifteen_data_loaders._order import check_shuffle_seed
 from fifteen_data_loaders._plan import CycledRequests
@@ -127,6 +127,9 @@ class _Cycled(ABC, Generic[PyTreeType]):
     @abstractmethod
     def _go_to(self, step: int) -> None: ...
 
+    def __reduce__(self) -> NoReturn:
+        raise uncopyable_error()
+
     def get_state(self) -> dict[str, int | bool | None]:
         """Describe the position after the last minibatch that was received."""
         return {"version": _STATE_VERSION, "step": self._step, **self._fingerprint}
@@ -220,6 +223,10 @@ class SkippingCycledMinibatches(_Cycled[PyTreeType]):
             }
         )
         self.minibatch_size = dataloader.minibatch_size
+        # The protocol says nothing of shards, but a loader of ours that was changed has them.
+        for name in ("shard_index", "shard_count"):
+            if hasattr(dataloader, name):
+                setattr(self, name, getattr(dataloader, name))
         self._dataloader = dataloader
         self._shuffle_seed = shuffle_seed
         self._epoch: Iterator[PyTreeType] | None = None

@@ -1,5 +1,6 @@
 """Loading samples: the same code in the calling process, in its threads and in worker processes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fifteen_data_loaders._errors import add_note
@@ -17,7 +18,7 @@ def fetch(dataset: Any, indices: list[int], shuffle_seed: int | None) -> list[An
     Raises:
         Exception: what the dataset raised, with a note that names the sample.
     """
-    if hasattr(dataset, "__getitems__"):
+    if is_batched(dataset):
         return _fetch_together(dataset, indices, shuffle_seed)
     samples: list[Any] = []
     try:
@@ -33,16 +34,31 @@ def fetch(dataset: Any, indices: list[int], shuffle_seed: int | None) -> list[An
     return samples
 
 
+def is_batched(dataset: object) -> bool:
+    """Whether a dataset loads several samples in one call.
+
+    Its class must say so. An attribute may be that of another dataset, to which a wrapper passes on
+    what it does not know, and then it knows nothing of what the wrapper does to samples.
+    """
+    return hasattr(type(dataset), "__getitems__")
+
+
 def _fetch_together(dataset: Any, indices: list[int], shuffle_seed: int | None) -> list[Any]:
     try:
         with SampleScope(shuffle_seed):
             # A copy, since the dataset may keep or change the list that it gets.
-            samples = list(dataset.__getitems__(list(indices)))
+            together = dataset.__getitems__(list(indices))
+            samples = list(together)
     except StopIteration as error:
         raise _noted(_stop_iteration("__getitems__"), *indices) from error
     except BaseException as error:
         _noted(error, *indices)
         raise
+    if isinstance(together, Mapping):
+        raise TypeError(
+            f"`dataset.__getitems__` must return a sequence of samples, got a "
+            f"{type(together).__name__} with the keys {list(together)}"
+        )
     if len(samples) != len(indices):
         raise ValueError(
             f"`dataset.__getitems__` must return one sample for each index, got {len(samples)} "

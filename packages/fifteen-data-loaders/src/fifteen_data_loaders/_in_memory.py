@@ -204,9 +204,12 @@ class _Gather:
         if request.shuffle_seed is None and count:
             first = request.indices[0]
             taken[:] = leaf[first : first + count]
-        else:
+        elif leaf.flags.c_contiguous and leaf.flags.aligned:
             # Several times as fast as leaf[indices]; the indices are in range.
             np.take(leaf, request.indices, axis=0, out=taken, mode="clip")
+        else:
+            # Of any other leaf, such as some columns of an array, np.take() would copy the whole.
+            taken[:] = leaf[request.indices]
         return taken
 
 
@@ -255,22 +258,23 @@ def _scalar_error(path: str, leaf: Any) -> ValueError:
 
 def _take_jax(leaf: Any, request: Request) -> Any:
     """Gather rows on the devices of the array; the minibatch is laid out over them as it is."""
-    return _jitted_take(leaf.sharding)(leaf, request.indices)
+    return _jitted_take()(leaf, request.indices)
 
 
 @cache
-def _jitted_take(sharding: Any) -> Any:
+def _jitted_take() -> Any:
     import jax
 
-    laid_out: dict[str, Any] = {}
-    if isinstance(sharding, jax.sharding.NamedSharding) and sharding.mesh.are_all_axes_explicit:
-        # Explicit axes want to be told. A minibatch need not be divisible by the mesh, so its first
-        # axis is whole everywhere; the others stay as they are.
-        laid_out["out_sharding"] = jax.sharding.NamedSharding(
-            sharding.mesh, jax.sharding.PartitionSpec(None, *sharding.spec[1:])
-        )
-
     def take(leaf: Any, indices: Any) -> Any:
+        laid_out: dict[str, Any] = {}
+        # Of its layout, the type of an array tells the explicit axes of the mesh, and they want to
+        # be told. A minibatch need not be divisible by the mesh, so its first axis is whole
+        # everywhere; the others stay as they are.
+        typed = jax.typeof(leaf).sharding
+        if jax.sharding.AxisType.Explicit in typed.mesh.axis_types:
+            laid_out["out_sharding"] = jax.sharding.NamedSharding(
+                typed.mesh, jax.sharding.PartitionSpec(None, *typed.spec[1:])
+            )
         return leaf.at[indices].get(mode="clip", **laid_out)
 
     return jax.jit(take)

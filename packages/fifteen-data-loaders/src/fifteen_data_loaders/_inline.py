@@ -4,12 +4,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from fifteen_data_loaders._collate import Collator
-from fifteen_data_loaders._fetch import collate, fetch
+from fifteen_data_loaders._fetch import collate, fetch, is_batched
 from fifteen_data_loaders._plan import Request
+from fifteen_data_loaders._threads import Threads
 
 # Samples are handed to threads one by one unless minibatches have more than this many for each.
 _RUNS_PER_THREAD = 16
@@ -20,7 +21,7 @@ class InlineEngine:
 
     def __init__(self, dataset: Any, collate_fn: Callable[[list[Any]], Any] | None) -> None:
         self._dataset = dataset
-        self.batched = hasattr(dataset, "__getitems__")
+        self.batched = is_batched(dataset)
         """Whether the dataset loads several samples in one call."""
         self._collate_fn = collate_fn
         self._collator = Collator()
@@ -94,7 +95,7 @@ class ThreadsEngine:
         self._thread_count = thread_count
         self._prefetch = prefetch
         self._pid = os.getpid()
-        self._executor = ThreadPoolExecutor(thread_count, "fifteen-loader")
+        self._threads = Threads(thread_count, inline.close)
 
     def window(self, row_count: int) -> int:
         """Returns ``prefetch``, or as many small minibatches as keep every thread busy."""
@@ -108,11 +109,12 @@ class ThreadsEngine:
             length = -(-row_count // self._thread_count)
         runs = range(0, row_count, length)
         loading = _Threaded(self._inline, request, len(runs))
-        try:
-            for first in runs:
-                self._executor.submit(loading.load, first, min(first + length, row_count))
-        except RuntimeError:  # Closed in the meantime, by another thread.
-            raise closed_error() from None
+        for first in runs:
+            self._threads.hand(partial(loading.load, first, min(first + length, row_count)))
+        self._threads.start()
+        if self._inline.closed:  # In the meantime, and threads that are told to end do no more.
+            self._threads.end()
+            raise closed_error()
         return loading
 
     def check_usable(self) -> None:
@@ -132,7 +134,7 @@ class ThreadsEngine:
         """Let the threads end; samples that nobody has begun to load are dropped."""
         self._inline.close()
         # What is queued is not cancelled, or whoever waits for it would wait for ever.
-        self._executor.shutdown(wait=False)
+        self._threads.end()
 
 
 class _Threaded:
@@ -146,12 +148,14 @@ class _Threaded:
         self._samples: dict[int, list[Any]] = {}
         self._errors: dict[int, BaseException] = {}
         self._missing = run_count
-        self._outcome: Future[Any] = Future()
+        self._settled = threading.Event()
+        self._minibatch: Any = None
+        self._error: BaseException | None = None
         self.nanoseconds = 0
 
     @property
     def finished(self) -> bool:
-        return self._outcome.done()
+        return self._settled.is_set()
 
     def load(self, first: int, last: int) -> None:
         """Load some rows, in one of the threads."""
@@ -174,27 +178,35 @@ class _Threaded:
     def _settle(self) -> None:
         try:
             if self._errors:
-                self._outcome.set_exception(self._errors[min(self._errors)])
+                self._error = self._errors[min(self._errors)]
             elif self._inline.closed:
-                self._outcome.set_exception(closed_error())
-            elif self._cancelled:
-                self._outcome.set_result(None)
-            else:
+                self._error = closed_error()
+            elif not self._cancelled:
                 samples = [sample for _, run in sorted(self._samples.items()) for sample in run]
                 started = time.perf_counter_ns()
-                minibatch = self._inline.collate(self._request, samples)
+                self._minibatch = self._inline.collate(self._request, samples)
                 self.nanoseconds += time.perf_counter_ns() - started
-                self._outcome.set_result(minibatch)
         except BaseException as error:
-            self._outcome.set_exception(error)
+            self._error = error
         finally:
             self._samples.clear()
+            self._errors.clear()
+            self._settled.set()
 
     def result(self) -> Any:
-        return self._outcome.result()
+        self._settled.wait()
+        error = self._error
+        if error is None:
+            return self._minibatch
+        try:
+            raise error
+        finally:
+            del error
 
     def cancel(self) -> None:
         self._cancelled = True
+        # Its traceback refers to what refers to it.
+        self._error = None
 
 
 def closed_error() -> RuntimeError:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 from fifteen_data_protocols import IterationClock, IterationStatistics
 
@@ -35,7 +35,7 @@ class Loading(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Say that nobody wants it; called by finalisers too, so it must not take locks."""
+        """Say that nobody wants it, or its error again; takes no locks, as finalisers call it."""
         ...
 
 
@@ -132,10 +132,14 @@ class Iteration(Generic[MinibatchType]):
             while True:
                 self._ahead.popleft().loading.cancel()
 
+    def __reduce__(self) -> NoReturn:
+        raise uncopyable_error()
+
     # A default, because modules are emptied before the last objects go at the interpreter's end.
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         try:
-            if not is_finalizing():
+            # An interrupt may have come before there was anything to close.
+            if hasattr(self, "_clock") and not is_finalizing():
                 self.close()
         except KeyboardInterrupt:
             self.close()
@@ -159,6 +163,7 @@ class Iteration(Generic[MinibatchType]):
                 raise StopIteration from None
             if loading.finished:
                 self._position = position + 1
+                loading.cancel()
             raise
         if self._closed:
             # By another thread, and what is cancelled has no outcome.
@@ -178,3 +183,11 @@ class Iteration(Generic[MinibatchType]):
                 return
             request = self._requests.at(position)
             self._ahead.append(_Ahead(position, request, self._engine.start(request)))
+
+
+def uncopyable_error() -> TypeError:
+    """Returns the error of a second iteration that would share the minibatches of a first."""
+    return TypeError(
+        "a running iteration cannot be copied or pickled: begin another one, or save the state of "
+        "`cycled_minibatches(...)`"
+    )

@@ -1,6 +1,6 @@
 """Where the rows of a minibatch lie in a block of memory that several processes fill."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import accumulate
@@ -107,7 +107,7 @@ def layout_of(sample: Any) -> Layout | None:
         columns(structure, [sample], key_order=False), _leaf_types(structure), strict=True
     ):
         array = np.asarray(leaf)
-        if not stacks_unchanged(array.dtype):
+        if not stacks_unchanged(array.dtype) or isinstance(leaf, Mapping):
             return None
         leaves.append(LeafLayout(array.dtype, array.shape, leaf_type))
     return Layout(structure, tuple(leaves))

@@ -16,7 +16,8 @@ class MapDatasetProtocol(Protocol[ContainedType]):
     Anyone may implement it: a class of your own, a ``list``, a NumPy array, a ``torch`` dataset.
     Data loaders call ``__getitem__()`` with plain Python integers in ``[0, len(dataset))``, from
     worker processes and threads if they have any, and treat what it returns as theirs to read but
-    not to change.
+    not to change. The dataset must not change it either, such as a buffer that it fills again for
+    the next sample: several samples are loaded before they are stacked.
 
     Example:
         >>> class Squares:
@@ -43,8 +44,8 @@ class BatchedMapDatasetProtocol(MapDatasetProtocol[ContainedType], Protocol[Cont
     """Protocol for map datasets that also load several samples in one call.
 
     The method has the name and the meaning that PyTorch and Hugging Face ``datasets`` gave it. Data
-    loaders prefer it to ``__getitem__()`` where it exists, and ask for runs of any length, from one
-    sample to a minibatch.
+    loaders prefer it to ``__getitem__()`` where the class has it, and ask for runs of any length,
+    from one sample to a minibatch.
 
     Example:
         >>> class Squares:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fifteen_data_loaders._arrival import arrival
 from fifteen_data_loaders._buffers import aligned
 from fifteen_data_loaders._errors import dump_exception
-from fifteen_data_loaders._fetch import collate, fetch
+from fifteen_data_loaders._fetch import collate, fetch, is_batched
 from fifteen_data_loaders._layout import Layout
 from fifteen_data_loaders._trees import (
     StructureMismatchError,
@@ -151,7 +151,7 @@ class _Worker:
             )
             bite_count = -(-len(indices) * layout.row_nbytes // _BITE_NBYTES) or 1
             bite = -(-len(indices) // min(bite_count, len(indices)))
-            if hasattr(self._dataset, "__getitems__"):
+            if is_batched(self._dataset):
                 bite = len(indices)
             for start in range(0, len(indices), bite):
                 samples = fetch(self._dataset, indices[start : start + bite], _seed(job))

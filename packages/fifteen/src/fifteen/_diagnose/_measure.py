@@ -184,7 +184,7 @@ class _Examination:
         if isinstance(loader, DataLoader):
             dataset = _TimedBatches(loader.dataset) if _is_batched(loader.dataset) else timed
             timed = dataset
-            loader = replace(loader, dataset=dataset, num_workers=0, num_threads=1, timeout=None)
+            loader = replace(_with_setting(loader, (0, 1)), dataset=dataset)
         samples, collation, rest = list[float](), list[float](), list[float]()
         with closing(cycled_minibatches(loader, shuffle_seed=0)) as train:
             minibatch = next(train)
@@ -203,9 +203,10 @@ class _Examination:
         import jax
 
         found = []
+        copies = _for_a_while(_repeat(minibatch), seconds)
+        # What it raises is about the device; what it raises below is about the leaves.
+        placed = prefetching_map(copies, self._device, buffer_size=1)
         try:
-            copies = _for_a_while(_repeat(minibatch), seconds)
-            placed = prefetching_map(copies, self._device, buffer_size=1)
             begun = time.perf_counter()
             for each in placed:
                 jax.block_until_ready(each)
@@ -223,7 +224,8 @@ class _Examination:
         times = min(_LARGER, whole, most)
         if parts.total > _MOST_OVERHEAD_SECONDS or times < 2:
             return parts, overhead
-        larger = replace(self._loader, minibatch_size=times * self._loader.minibatch_size)
+        alone = _with_setting(self._loader, (0, 1))
+        larger = replace(alone, minibatch_size=times * alone.minibatch_size)
         together, _ = self._measure_parts(larger, _PARTS_SHARE * self._seconds / 8)
         overhead = max(0.0, (parts.total - together.total / times) * times / (times - 1))
         transfer = None if together.transfer is None else together.transfer / times
@@ -321,7 +323,7 @@ class _TimedBatches(_TimedSamples):
 
 
 def _is_batched(dataset: MapDatasetProtocol[Any]) -> bool:
-    return hasattr(dataset, "__getitems__")
+    return hasattr(type(dataset), "__getitems__")
 
 
 def _setting_of(loader: Loader) -> tuple[int, int]:
