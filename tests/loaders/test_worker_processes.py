@@ -476,6 +476,27 @@ class _Holds:
         return 4
 
 
+def test_an_open_text_file_is_not_sent() -> None:
+    """Its contents could be."""
+    with open(__file__) as file, pytest.raises(TypeError) as raised:
+        DataLoader(_Holds(file), 2, num_workers=1)
+    assert "but `dataset.parts['handles'][0]` (a _io.TextIOWrapper) is not" in str(raised.value)
+
+
+def test_a_class_arrives_whose_module_is_not_imported_yet(tmp_path: Path) -> None:
+    """NumPy says that `recarray` is of `numpy.rec`, and imports that on first use."""
+    source = """
+import sys
+import numpy as np
+from fifteen_data_loaders import DataLoader
+records = np.array([(1, 2.0), (3, 4.0)], "i4,f8").view(np.recarray)
+assert "numpy.rec" not in sys.modules
+with DataLoader(records, 2, num_workers=1) as loader:
+    print(loader.minibatches(None)[0].tolist())
+"""
+    assert scripts.run(tmp_path, source) == (0, "[(1, 2.0), (3, 4.0)]\n", "")
+
+
 def test_what_cannot_be_pickled_is_named() -> None:
     with pytest.raises(TypeError) as raised:
         DataLoader(_Holds(threading.Lock()), 2, num_workers=1)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fifteen_data_loaders._buffers import aligned
+from fifteen_data_loaders._workers._pickler import FaithfulPickler
 from fifteen_data_loaders._workers._shared_classes import share_class
 
 # At the end of the file: where its table begins, and its length. The table holds start and length
@@ -92,8 +93,8 @@ def _write(fd: int, part: memoryview, start: int) -> None:
         part = part[written:]
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types.
-    """Cloudpickle, with by-value pickling of every module that a worker could not import."""
+class _Pickler(FaithfulPickler):
+    """Pickles by value what is of a module that a worker could not import."""
 
     classes: dict[str, type]
     """Classes that were pickled by value, by their tokens."""

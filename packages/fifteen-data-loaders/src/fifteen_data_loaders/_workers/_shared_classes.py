@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-import cloudpickle
+from fifteen_data_loaders._workers._pickler import FaithfulPickler
 
 _TOKENS: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 _CLASSES: WeakValueDictionary[str, type] = WeakValueDictionary()
@@ -35,7 +35,7 @@ def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | No
     return stream.getvalue()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types.
+class _Pickler(FaithfulPickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) and obj in _TOKENS:
             return _class_of, (_TOKENS[obj],)
