@@ -22,6 +22,7 @@ _SOURCES = [
 
 _NOT_FOR_USERS = [
     "has no attribute",  # Python's own words, for a module without the name.
+    "cannot pickle",  # Python's own words, which another message quotes.
     "are not all within",  # What no loader asks of an order.
 ]
 

@@ -32,7 +32,7 @@ def _bring_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slow_samples(step: float | None) -> None:
     diagnosis = diagnose(planted.slow_samples(), step=step, seconds=1)
     assert diagnosis.bottleneck == "samples"
-    assert diagnosis.verdict.startswith("Loading samples is the bottleneck: 4 at ")
+    assert diagnosis.verdict.startswith("Loading samples is the bottleneck: 4 samples at ")
     assert diagnosis.sample_seconds >= 4 * 0.02
     # Any count of threads that sleep at once is better than one.
     assert diagnosis.recommended != diagnosis.given

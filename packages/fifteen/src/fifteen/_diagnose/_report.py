@@ -59,7 +59,7 @@ def _with_unit(value: float, units: dict[str, float]) -> str:
 def _samples(diagnosis: Diagnosis) -> tuple[str, str]:
     each = seconds(diagnosis.sample_seconds / diagnosis.row_count)
     return (
-        f"Loading samples is the bottleneck: {diagnosis.row_count} at {each} make "
+        f"Loading samples is the bottleneck: {diagnosis.row_count} samples at {each} make "
         f"{seconds(diagnosis.sample_seconds)} per minibatch.",
         _better_setting(diagnosis)
         or "No other setting is faster here: make __getitem__ do less, or give the dataset "
