@@ -19,7 +19,7 @@ from fifteen_data_loaders import DataLoader, sample_rng
 
 from tests.loaders.datasets import assert_same
 
-EPOCHS = int(os.environ.get("FIFTEEN_CHAOS_EPOCHS", "3"))
+EPOCHS = int(os.environ.get("FIFTEEN_CHAOS_EPOCHS", "2"))
 
 pytestmark = [pytest.mark.usefixtures("no_leftovers"), pytest.mark.timeout(120 + 120 * EPOCHS)]
 
