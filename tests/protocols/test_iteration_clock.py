@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from fifteen_data_protocols import IterationClock, IterationStatistics, _iteration_clock
@@ -149,3 +150,30 @@ def test_another_thread_never_sees_half_of_a_change() -> None:
         assert later.minibatch_count >= earlier.minibatch_count
         assert 0 <= later.waiting_seconds <= later.elapsed_seconds
         assert later.waiting_seconds >= earlier.waiting_seconds
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_was_told_is_not_taken_back(
+    time: Time, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """A thread may lose its turn after it has looked at the time, and before it has noted it."""
+    clock, told = IterationClock(), list[tuple[int, float, float]]()
+
+    def look_and_lose_the_turn() -> float:
+        monkeypatch.setattr(_iteration_clock, "perf_counter", time)
+        seen = time.now
+        time.now += 5
+        told.append(_figures(clock))
+        return seen
+
+    def take() -> int:
+        time.now += 1
+        monkeypatch.setattr(_iteration_clock, "perf_counter", look_and_lose_the_turn)
+        if ends:
+            raise StopIteration
+        return 0
+
+    with suppress(StopIteration):
+        clock.receive(take)
+    told.append(_figures(clock))
+    assert told == [(0, 6.0, 6.0), (0 if ends else 1, 6.0, 6.0)]

@@ -42,6 +42,8 @@ class IterationClock:
         """Minibatches handed out, seconds waited for them, and since when there is a wait."""
         self._runs: tuple[float, float | None] = 0.0, None
         """Seconds until the clock was last stopped, and since when it runs."""
+        self._told: tuple[float, float] = 0.0, 0.0
+        """Seconds elapsed and waited, as they were told last."""
 
     def receive(self, take: Callable[[], MinibatchType]) -> MinibatchType:
         """Call ``take()``, which waits for the next minibatch, and count both.
@@ -80,11 +82,17 @@ class IterationClock:
             elapsed += max(0.0, now - running_since)
         if waiting_since is not None:
             waited += max(0.0, now - waiting_since)
+        # Between measuring the end of a wait and storing it a thread may lose its turn, and until
+        # then the wait seemed to go on. What was told of it is not taken back.
+        told_elapsed, told_waited = self._told
+        elapsed = max(elapsed, told_elapsed)
+        # A thread may still wait when another one has closed the iteration.
+        waited = min(max(waited, told_waited), elapsed)
+        self._told = elapsed, waited
         return IterationStatistics(
             count,
             elapsed,
-            # A thread may still wait when another one has closed the iteration.
-            min(waited, elapsed),
+            waited,
             self.loading_seconds,
             self.transfer_seconds,
         )
