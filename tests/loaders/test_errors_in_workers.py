@@ -363,7 +363,7 @@ def test_samples_that_were_loaded_beside_one_that_kills_are_not_blamed() -> None
         if index == BAD:
             time.sleep(0.05)  # For the other threads to be in the middle of theirs.
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.1)
+        time.sleep(0.1)  # Still in the middle then. That nobody else is blamed holds for any times.
         return index
 
     with DataLoader(FromFunction(load), 2, num_workers=1, num_threads=4) as loader:

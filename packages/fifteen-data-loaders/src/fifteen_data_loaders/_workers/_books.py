@@ -160,7 +160,7 @@ class Books:
 
     def _pending(self) -> Iterator[tuple[Flight, Run]]:
         for flight in self._flights.values():
-            for run in list(flight.pending):
+            for run in flight.pending:
                 yield flight, run
 
     def _post(self, flight: Flight, runs: list[Run]) -> None:

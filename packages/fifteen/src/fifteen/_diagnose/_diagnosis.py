@@ -30,6 +30,11 @@ class MeasuredSetting:
     """That one iteration holds: the minibatch in use, and those on their way or ready."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it has neither workers nor threads."""
+        return self.num_workers == 0 and self.num_threads == 1
+
+    @property
     def name(self) -> str:
         """The arguments that make it."""
         if self.num_threads == 1:
@@ -101,9 +106,8 @@ class Diagnosis:
             return "minibatch size"
         if transfer > 1 / self.given.minibatches_per_second:
             return "transfer"
-        plain = [each for each in self.settings if each.num_workers == 0 and each.num_threads == 1]
         beaten_by = self.given.minibatches_per_second / _GOOD_ENOUGH
-        if any(each.minibatches_per_second > beaten_by for each in plain):
+        if any(each.is_plain and each.minibatches_per_second > beaten_by for each in self.settings):
             return "workers"
         return "samples" if self.sample_seconds >= self.collation_seconds else "collation"
 

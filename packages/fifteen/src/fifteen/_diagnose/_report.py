@@ -87,7 +87,7 @@ def _minibatch_size(diagnosis: Diagnosis) -> tuple[str, str]:
 
 
 def _workers(diagnosis: Diagnosis) -> tuple[str, str]:
-    without = next(each for each in diagnosis.settings if each.name == "num_workers=0")
+    without = next(each for each in diagnosis.settings if each.is_plain)
     return (
         f"Workers and threads cost more than they save: a minibatch takes "
         f"{seconds(_given_seconds(diagnosis))} with {diagnosis.given.name}, and "
