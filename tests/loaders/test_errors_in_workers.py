@@ -1,6 +1,7 @@
 """What users see when their code, or a worker, fails."""
 
 import json
+import linecache
 import logging
 import os
 import re
@@ -85,7 +86,34 @@ def test_a_workers_exception_carries_its_traceback() -> None:
     assert type(error) is KeyError
     assert error.args == ("missing",)
     assert error.__notes__[1].startswith("In a worker process:\n\nTraceback (most recent call last")
+    assert f'File "{__file__}"' in error.__notes__[1]
     assert "raise error()" in error.__notes__[1]
+
+
+@pytest.mark.parametrize("name", ["<cell 1>", "/nowhere/cell.py"])
+def test_a_traceback_shows_source_that_is_in_no_file(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook; nested functions and methods are as much of it as what is at the top."""
+    source = """
+class Outer:
+    def load(self, index):
+        return [(lambda: self.fail(place))() for place in [index]]
+
+    def fail(self, index):
+        raise KeyError(index)
+"""
+    lines = source.splitlines(keepends=True)
+    monkeypatch.setitem(linecache.cache, name, (len(source), None, lines, name))
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(source, name, "exec"), namespace)
+    with DataLoader(FromFunction(namespace["Outer"]().load), 4, num_workers=1) as loader:
+        with pytest.raises(KeyError) as raised:
+            next(iter(loader.minibatches(None)))
+    note = raised.value.__notes__[1]
+    assert f'File "{name}", line 4, in load\n    return [(lambda: self.fail' in note
+    assert f'File "{name}", line 4, in <lambda>' in note
+    assert f'File "{name}", line 7, in fail\n    raise KeyError(index)' in note
 
 
 def test_an_exception_that_pickles_itself_keeps_its_notes() -> None:
