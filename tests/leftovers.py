@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ SESSION_VARIABLE = "FIFTEEN_TEST_SESSION"
 
 PATIENCE_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+_SHARED_MEMORY = "/dev/shm/"
 
 Stock = Counter[str]
 
@@ -22,8 +24,7 @@ Stock = Counter[str]
 def check(before: Stock, temporary_folder: Path) -> None:
     """Fail with the names of all that is there now and was not there before.
 
-    What ends on its own after it was let go of, such as a worker, has ``PATIENCE_SECONDS`` for it;
-    only what is there all the time counts, since other programs share the machine's /dev/shm.
+    What ends on its own after it was let go of, such as a worker, has ``PATIENCE_SECONDS`` for it.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     surplus = take_stock(temporary_folder) - before
@@ -43,7 +44,7 @@ def take_stock(temporary_folder: Path) -> Stock:
             *_threads(),
             *_descriptors(),
             *_mappings(),
-            *(f"shared memory {entry.name}" for entry in os.scandir("/dev/shm")),
+            *(f"shared memory {name}" for name in shared_memory()),
             *(f"temporary file {path.name}" for path in temporary_folder.rglob("*")),
         ]
     )
@@ -61,7 +62,25 @@ def _told(name: str) -> str:
         return f"{name} (ended by now)"
 
 
+_ours: set[str] = set()
+"""Names in /dev/shm that one of our processes had open or mapped at one of the looks."""
+
+
+def shared_memory() -> set[str]:
+    """Returns the names in /dev/shm that are ours; other programs of the machine have some too."""
+    pids = [os.getpid(), *_others()]
+    used = {name for pid in pids for name in (*_opened(pid), *_mapped(pid))}
+    _ours.update(name.removeprefix(_SHARED_MEMORY) for name in used)
+    _ours.intersection_update(os.listdir(_SHARED_MEMORY))
+    return set(_ours)
+
+
 def _processes() -> Iterator[str]:
+    for pid in _others():
+        yield f"process {pid}"
+
+
+def _others() -> Iterator[int]:
     """Descendants, dead ones that nobody reaped and orphans of dead descendants included."""
     own = psutil.Process()
     descendants = set(own.children(recursive=True))
@@ -72,7 +91,7 @@ def _processes() -> Iterator[str]:
                 session is not None and process.environ().get(SESSION_VARIABLE) == session
             )
             if ours and process != own:
-                yield f"process {process.pid}"
+                yield process.pid
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
 
@@ -92,17 +111,25 @@ def _threads() -> Iterator[str]:
 
 
 def _descriptors() -> Iterator[str]:
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            yield f"descriptor of {os.readlink(f'/proc/self/fd/{name}')}"
-        except OSError:
-            continue  # The one that listed the folder.
+    for name in _opened(os.getpid()):
+        yield f"descriptor of {name}"
 
 
 def _mappings() -> Iterator[str]:
     """Mappings of memory that has no name in the file system, or one in /dev/shm."""
-    with open("/proc/self/maps") as maps:
+    for name in _mapped(os.getpid()):
+        if name.startswith(_SHARED_MEMORY) or name.endswith("(deleted)"):
+            yield f"mapping of {name}"
+
+
+def _opened(pid: int) -> Iterator[str]:
+    with suppress(OSError):  # The process has ended.
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # The descriptor that listed the folder.
+                yield os.readlink(f"/proc/{pid}/fd/{name}")
+
+
+def _mapped(pid: int) -> Iterator[str]:
+    with suppress(OSError), open(f"/proc/{pid}/maps") as maps:
         for line in maps:
-            path = line.split(maxsplit=5)[5:]
-            if path and (path[0].startswith("/dev/shm/") or path[0].endswith("(deleted)\n")):
-                yield f"mapping of {path[0].strip()}"
+            yield from (path.strip() for path in line.split(maxsplit=5)[5:])

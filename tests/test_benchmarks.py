@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 
 def test_a_benchmark_prints_its_figures_as_json(no_leftovers: None) -> None:
     printed = _run("measure", "tokens", "fifteen", "--seconds=0.1")

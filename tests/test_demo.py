@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.once
 
 _DEMO = Path(__file__).parents[1] / "docs/examples/digits.py"
 _MESH = _DEMO.with_name("mesh.py")

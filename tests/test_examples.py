@@ -32,6 +32,7 @@ def test_every_readme_has_an_example() -> None:
     assert readmes <= {block.page for block in blocks(with_libraries=False)}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("block", blocks(with_libraries=False), ids=str)
 def test_a_page_s_example_runs(block: Block, tmp_path: Path) -> None:
     check(block, tmp_path, "-W", "error")

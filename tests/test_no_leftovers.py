@@ -76,8 +76,10 @@ def _leak_anonymous_mapping() -> Undo:
 
 
 def _leak_shared_memory() -> Undo:
+    """Other than a mapping or a descriptor, the name is still there when all processes are gone."""
     path = Path(f"/dev/shm/planted-{os.getpid()}")
-    path.touch()
+    with path.open("wb+"):
+        assert path.name in leftovers.shared_memory()
     return path.unlink
 
 
@@ -128,6 +130,7 @@ def test_a_planted_leak_is_named(
     assert re.search(rf"{name} \(x\d\)", str(failure.value)), failure.value
 
 
+@pytest.mark.once
 def test_the_fixture_fails_a_test_that_leaks(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,16 @@ def test_the_fixture_fails_a_test_that_leaks(
 
 def test_what_ends_on_its_own_has_time_for_it(no_leftovers: None) -> None:
     threading.Thread(target=time.sleep, args=(0.2,)).start()
+
+
+def test_what_other_programs_keep_in_shared_memory_is_not_left(tmp_path: Path) -> None:
+    before = leftovers.take_stock(tmp_path)
+    path = Path(f"/dev/shm/planted-elsewhere-{os.getpid()}")
+    path.touch()
+    try:
+        leftovers.check(before, tmp_path)
+    finally:
+        path.unlink()
 
 
 def test_what_only_the_collector_frees_is_not_left(no_leftovers: None) -> None:

@@ -15,7 +15,7 @@ from fifteen.data import DataLoader, Diagnosis, InMemoryDataLoader, MeasuredSett
 
 from tests.diagnose import planted
 
-pytestmark = pytest.mark.usefixtures("no_leftovers")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("no_leftovers")]
 
 
 def _bring_slowly(monkeypatch: pytest.MonkeyPatch) -> None:

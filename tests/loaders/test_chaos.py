@@ -21,7 +21,11 @@ from tests.loaders.datasets import assert_same
 
 EPOCHS = int(os.environ.get("FIFTEEN_CHAOS_EPOCHS", "2"))
 
-pytestmark = [pytest.mark.usefixtures("no_leftovers"), pytest.mark.timeout(120 + 120 * EPOCHS)]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(120 + 120 * EPOCHS),
+    pytest.mark.usefixtures("no_leftovers"),
+]
 
 _STEPS_BETWEEN_KILLS = 6
 

@@ -8,8 +8,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from fifteen_data_loaders import DataLoader
 
+from tests import leftovers
 from tests.loaders import scripts
+from tests.loaders.datasets import Squares
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
@@ -63,6 +66,15 @@ def test_nothing_needs_dev_shm(tmp_path: Path) -> None:
         env={**os.environ},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_nothing_gets_a_name_in_dev_shm() -> None:
+    """Whatever runs at the moment: the workers have loaded, and minibatches are held."""
+    with DataLoader(Squares(), 4, num_workers=2, collate_fn=list) as collated:
+        with DataLoader(Squares(), 4, num_workers=2) as loader:
+            held = [*loader.minibatches(None), *collated.minibatches(None)]
+            assert leftovers.shared_memory() == set()
+    assert held
 
 
 def test_descriptors_do_not_grow_with_epochs_or_loaders(tmp_path: Path) -> None:

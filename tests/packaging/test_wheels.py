@@ -3,6 +3,7 @@
 Needs a package index for the dependencies: `hatch test -- -m "not wheels"` leaves these tests out.
 """
 
+import os
 import runpy
 import subprocess
 import sys
@@ -13,15 +14,22 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.wheels
+pytestmark = [pytest.mark.once, pytest.mark.wheels]
 
 _PACKAGES = Path(__file__).parents[2] / "packages"
 _OURS = ["fifteen", "fifteen-data-devices", "fifteen-data-loaders", "fifteen-data-protocols"]
 
 
 def _run(*command: object, cwd: Path | None = None) -> str:
+    # Whoever installs a wheel gets the newest versions, and not those that the tests take.
+    environment = {name: value for name, value in os.environ.items() if "CONSTRAINT" not in name}
     process = subprocess.run(
-        [str(part) for part in command], cwd=cwd, stdout=-1, stderr=subprocess.STDOUT, text=True
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.returncode == 0, process.stdout
     return process.stdout
