@@ -1,4 +1,4 @@
-"""Says which packages of an environment are not the ones that were tested; exits with 1 if some are.
+"""Says which packages here are not of the version that was tested; exits with 1 if some are not.
 
 It is for the environment ``newest``, which takes what a user gets today.
 """

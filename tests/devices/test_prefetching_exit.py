@@ -102,8 +102,8 @@ def test_a_thread_whose_input_transfers_ends_in_silence() -> None:
 def test_an_input_that_waits_forever_does_not_hold_up_the_exit() -> None:
     ended = run(
         """
-        import fifteen_data_devices._loading_thread as loading_thread
-        loading_thread._EXIT_SECONDS = 0.2
+        import fifteen_data_protocols._threads_at_exit as threads_at_exit
+        threads_at_exit._EXIT_SECONDS = 0.2
         waiting = threading.Event()
 
         def inputs():
@@ -176,7 +176,8 @@ def test_ctrl_c_while_waiting_gives_one_traceback() -> None:
     ended = run(
         """
         import fifteen_data_devices._loading_thread as loading_thread
-        loading_thread._EXIT_SECONDS = loading_thread._DROP_SECONDS = 0.2
+        import fifteen_data_protocols._threads_at_exit as threads_at_exit
+        threads_at_exit._EXIT_SECONDS = loading_thread._DROP_SECONDS = 0.2
 
         def inputs():
             yield 0

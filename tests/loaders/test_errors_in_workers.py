@@ -107,9 +107,11 @@ class Outer:
     monkeypatch.setitem(linecache.cache, name, (len(source), None, lines, name))
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(source, name, "exec"), namespace)
-    with DataLoader(FromFunction(namespace["Outer"]().load), 4, num_workers=1) as loader:
-        with pytest.raises(KeyError) as raised:
-            next(iter(loader.minibatches(None)))
+    with (
+        DataLoader(FromFunction(namespace["Outer"]().load), 4, num_workers=1) as loader,
+        pytest.raises(KeyError) as raised,
+    ):
+        loader.minibatches(None)[0]
     note = raised.value.__notes__[1]
     assert f'File "{name}", line 4, in load\n    return [(lambda: self.fail' in note
     assert f'File "{name}", line 4, in <lambda>' in note

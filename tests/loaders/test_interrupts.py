@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fifteen_data_loaders import DataLoader
+from fifteen_data_loaders._engines._workers import _arena, _flight, _pool, _schedule
 from fifteen_data_loaders._iteration import Iteration
-from fifteen_data_loaders._workers import _arena, _books, _flight, _pool
 
 from tests.loaders.datasets import FromFunction
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
-_FILES = {inspect.getfile(module) for module in (_arena, _books, _flight, _pool)} | {
+_FILES = {inspect.getfile(module) for module in (_arena, _flight, _pool, _schedule)} | {
     inspect.getfile(Iteration)
 }
 _Line = tuple[str, int]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fifteen_data_loaders import DataLoader, WorkerDiedError, WorkerError
-from fifteen_data_loaders._workers._arena import Arena
+from fifteen_data_loaders._engines._workers._arena import Arena
 
 from tests.loaders import scripts
 from tests.loaders.datasets import FromFunction

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fifteen_data_loaders._order import check_shuffle_seed, sample_order, shard_rows
+from fifteen_data_loaders._order._sample_order import check_shuffle_seed, sample_order, shard_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -70,10 +70,12 @@ def test_nothing_needs_dev_shm(tmp_path: Path) -> None:
 
 def test_nothing_gets_a_name_in_dev_shm() -> None:
     """Whatever runs at the moment: the workers have loaded, and minibatches are held."""
-    with DataLoader(Squares(), 4, num_workers=2, collate_fn=list) as collated:
-        with DataLoader(Squares(), 4, num_workers=2) as loader:
-            held = [*loader.minibatches(None), *collated.minibatches(None)]
-            assert leftovers.shared_memory() == set()
+    with (
+        DataLoader(Squares(), 4, num_workers=2, collate_fn=list) as collated,
+        DataLoader(Squares(), 4, num_workers=2) as loader,
+    ):
+        held = [*loader.minibatches(None), *collated.minibatches(None)]
+        assert leftovers.shared_memory() == set()
     assert held
 
 

@@ -46,10 +46,10 @@ def test_a_worker_that_is_stopped_while_it_starts_ends_with_its_parent(tmp_path:
 
 _STARTING = """
 import sys
-from fifteen_data_loaders._workers import _turns
+from fifteen_data_loaders._engines._workers._child import _start_limit
 
-_turns._PATIENCE_SECONDS = {patience}
-_turns.take_turn({turns})
+_start_limit._PATIENCE_SECONDS = {patience}
+_start_limit.take_turn({turns})
 print("started", flush=True)
 sys.stdin.read()
 """
@@ -100,6 +100,6 @@ def test_starting_workers_do_not_wait_for_ever_for_others() -> None:
 def test_many_more_workers_than_cores_all_start() -> None:
     with DataLoader(list(range(64)), 4, num_workers=12) as loader:
         assert loader.workers_state is not None
-        crew = loader.workers_state._pool.crew
+        crew = loader.workers_state._crew
         while len(crew.ready) < 12:
             assert len(list(loader.minibatches(0))) == 16

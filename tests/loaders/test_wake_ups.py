@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fifteen_data_loaders import DataLoader, WorkerDiedError
-from fifteen_data_loaders._workers import _board, _pool
+from fifteen_data_loaders._engines._workers import _pool
+from fifteen_data_loaders._engines._workers._wire import _board
 
 from tests.loaders.datasets import FromFunction
 
@@ -99,9 +100,9 @@ def test_who_finds_no_place_on_the_board_is_woken_when_there_is_one(tmp_path: Pa
             received[seed] = [int(minibatch[0]) for minibatch in loader.minibatches(seed)]
 
         assert loader.workers_state is not None
-        pool = loader.workers_state._pool
+        pool = loader.workers_state
         with _threads(iterate, [0]):
-            while pool._books._places:
+            while pool._schedule._places:
                 time.sleep(0.01)
             with _threads(iterate, [1]):
                 while not all(pool._board._awaited):
@@ -125,14 +126,14 @@ def test_a_death_while_the_board_is_full_is_made_up_for(tmp_path: Path) -> None:
     count = _board.PLACES // 2
     with DataLoader(FromFunction(load, 8 * count), 8, num_workers=2, prefetch=count) as loader:
         assert loader.workers_state is not None
-        pool = loader.workers_state._pool
+        pool = loader.workers_state
         received: list[int] = []
 
         def iterate(seed: int) -> None:
             received.extend(int(minibatch[0]) for minibatch in loader.minibatches(None))
 
         with _threads(iterate, [0]):
-            while pool._board._outcomes.tobytes().count(_board.PENDING) > 2:
+            while pool._board._outcomes.tobytes().count(_board._PENDING) > 2:
                 time.sleep(0.01)
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
     assert received == list(range(0, 8 * count, 8))

@@ -1,15 +1,14 @@
-import atexit
 import contextvars
 import copy
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
-from fifteen_data_protocols import IterationClock, MinibatchIterator
+from fifteen_data_protocols import IterationClock, MinibatchIterator, thread_until_exit
 
 from fifteen_data_devices._jax_contexts import JaxContexts
 from fifteen_data_devices._map_iterator import close, load
@@ -20,9 +19,6 @@ OutputType = TypeVar("OutputType")
 
 _DROP_SECONDS = 1.0
 """How long dropping a map waits for the minibatch that is being loaded."""
-
-_EXIT_SECONDS = 5.0
-"""How long the interpreter's exit waits for all minibatches that are being loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +85,13 @@ class LoadingThread(Generic[InputType, OutputType]):
             except BaseException as error:
                 self._deliver(Arrival(error=error))
             finally:
-                _running.discard(self)
                 self._close_inputs_if_abandoned()
 
-        self._thread = threading.Thread(
-            target=contexts.variables.copy().run,
-            args=(run,),
+        self._thread = thread_until_exit(
+            partial(contexts.variables.copy().run, run),
+            self.tell_to_stop,
             name="fifteen-prefetching-map",
-            daemon=True,
         )
-        _join_at_exit(self)
         self._thread.start()
 
     def wait(self) -> None:
@@ -178,32 +171,7 @@ class LoadingThread(Generic[InputType, OutputType]):
             close(self._inputs)
 
 
-_running: set[LoadingThread[Any, Any]] = set()
-
-
 def _ring(bell: "SimpleQueue[None]") -> None:
     # Two rings are as good as one; this keeps the queue from growing.
     if bell.empty():
         bell.put(None)
-
-
-def _join_at_exit(loading: LoadingThread[Any, Any]) -> None:
-    _running.add(loading)
-    # Exit functions run last in, first out. Registering anew with every thread puts ours before
-    # those of JAX and of the input, which take down what the thread may be using.
-    atexit.unregister(_join_all)
-    atexit.register(_join_all)
-
-
-def _join_all() -> None:
-    """Wait for the threads, because one that is within JAX when Python ends aborts the process.
-
-    They are daemons nevertheless: Python waits for others before it calls exit functions, and
-    nobody would tell them to stop. The limit is for inputs that wait for something forever.
-    """
-    deadline = time.monotonic() + _EXIT_SECONDS
-    threads = list(_running)
-    for loading in threads:
-        loading.tell_to_stop()
-    for loading in threads:
-        loading.join(max(0.0, deadline - time.monotonic()))

@@ -1,13 +1,15 @@
-import _thread
-import signal
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
-from fifteen_data_protocols import IterationClock, IterationStatistics, MeasuredIterator
+from fifteen_data_protocols import (
+    IterationClock,
+    IterationStatistics,
+    MeasuredIterator,
+    interrupt_later,
+)
 
 from fifteen_data_devices._inputs import carry_shard
 
@@ -141,11 +143,7 @@ def _finalize(ending: Callable[[], object]) -> None:
     try:
         ending()
     except KeyboardInterrupt:
-        # What a finalizer raises is ignored, so have it raised again where it is not: by a thread,
-        # which gets its turn when this is over, and by a signal, since the main thread may have
-        # begun to wait for something by then.
-        main = cast(int, threading.main_thread().ident)
-        _thread.start_new_thread(signal.pthread_kill, (main, signal.SIGINT))
+        interrupt_later()
 
 
 def _nothing() -> None:

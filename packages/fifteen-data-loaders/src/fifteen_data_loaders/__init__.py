@@ -7,12 +7,12 @@ from fifteen_data_loaders.__about__ import __version__
 
 if TYPE_CHECKING:
     from fifteen_data_loaders._check_resume import check_resume
-    from fifteen_data_loaders._collate import CollateFunction, stack_samples
     from fifteen_data_loaders._cycled import cycled_minibatches
     from fifteen_data_loaders._data_loader import DataLoader
     from fifteen_data_loaders._errors import WorkerDiedError, WorkerError
     from fifteen_data_loaders._in_memory import InMemoryDataLoader
     from fifteen_data_loaders._sample_rng import sample_rng
+    from fifteen_data_loaders._samples._collate import CollateFunction, stack_samples
 
 __all__ = [
     "CollateFunction",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CollateFunction": "_collate",
+    "CollateFunction": "_samples._collate",
     "DataLoader": "_data_loader",
     "InMemoryDataLoader": "_in_memory",
     "WorkerDiedError": "_errors",
@@ -36,7 +36,7 @@ _MODULES = {
     "check_resume": "_check_resume",
     "cycled_minibatches": "_cycled",
     "sample_rng": "_sample_rng",
-    "stack_samples": "_collate",
+    "stack_samples": "_samples._collate",
 }
 
 

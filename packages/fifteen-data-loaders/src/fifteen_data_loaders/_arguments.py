@@ -1,27 +1,9 @@
 """Checks of arguments: each error names the argument, the rule and the value."""
 
-import operator
 from typing import Any
 
 import numpy as np
-
-
-def checked_int(name: str, value: Any, *, at_least: int) -> int:
-    """Returns ``value`` as a Python integer.
-
-    Raises:
-        TypeError: if it is not an integer; a ``bool`` is not one.
-        ValueError: if it is too small.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}")
-    if number < at_least:
-        raise ValueError(f"`{name}` must be at least {at_least}, got {number}")
-    return number
+from fifteen_data_protocols import checked_int
 
 
 def checked_bool(name: str, value: Any) -> bool:

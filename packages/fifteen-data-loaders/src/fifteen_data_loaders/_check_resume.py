@@ -4,11 +4,10 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
-from fifteen_data_protocols import MinibatchIterator
+from fifteen_data_protocols import MinibatchIterator, checked_int
 from numpy.typing import NDArray
 
-from fifteen_data_loaders._arguments import checked_int
-from fifteen_data_loaders._trees import (
+from fifteen_data_loaders._samples._trees import (
     columns,
     describe_difference,
     leaf_paths,

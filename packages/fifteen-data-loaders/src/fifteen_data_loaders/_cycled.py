@@ -12,15 +12,15 @@ from fifteen_data_protocols import (
     IterationClock,
     IterationStatistics,
     MinibatchIterator,
+    checked_int,
 )
 
-from fifteen_data_loaders._arguments import checked_int
 from fifteen_data_loaders._data_loader import DataLoader
 from fifteen_data_loaders._in_memory import InMemoryDataLoader
 from fifteen_data_loaders._iteration import Iteration, uncopyable_error
 from fifteen_data_loaders._minibatches import EpochMinibatches
-from fifteen_data_loaders._order import check_shuffle_seed
-from fifteen_data_loaders._plan import CycledRequests
+from fifteen_data_loaders._order._plan import CycledRequests
+from fifteen_data_loaders._order._sample_order import check_shuffle_seed
 
 PyTreeType = TypeVar("PyTreeType")
 

@@ -14,24 +14,26 @@ from fifteen_data_protocols import (
     IterationClock,
     MapDatasetProtocol,
     Minibatches,
+    checked_int,
 )
 
 from fifteen_data_loaders._arguments import (
     check_shard,
     checked_bool,
-    checked_int,
     checked_timeout,
 )
-from fifteen_data_loaders._arrival import is_arriving
-from fifteen_data_loaders._collate import CollateFunction, stack_samples
-from fifteen_data_loaders._inline import InlineEngine, ThreadsEngine
+from fifteen_data_loaders._engines._engine import Engine
+from fifteen_data_loaders._engines._inline import InlineEngine
+from fifteen_data_loaders._engines._threads import ThreadsEngine
+from fifteen_data_loaders._engines._workers._wire._unpickling import is_unpickling
 from fifteen_data_loaders._iteration import Iteration
 from fifteen_data_loaders._minibatches import EpochMinibatches
-from fifteen_data_loaders._order import check_shuffle_seed
-from fifteen_data_loaders._plan import Plan, Requests
+from fifteen_data_loaders._order._plan import Plan, Requests
+from fifteen_data_loaders._order._sample_order import check_shuffle_seed
+from fifteen_data_loaders._samples._collate import CollateFunction, stack_samples
 
 if TYPE_CHECKING:
-    from fifteen_data_loaders._workers._engine import WorkersState
+    from fifteen_data_loaders._engines._workers._pool import WorkerPool
 
 PyTreeType = TypeVar("PyTreeType")
 SampleType = TypeVar("SampleType")
@@ -118,11 +120,11 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
     timeout: float | None = None
     """Seconds to wait for a minibatch before ``TimeoutError``; only for worker processes."""
 
-    workers_state: "WorkersState | None" = field(init=False, default=None)
+    workers_state: "WorkerPool | None" = field(init=False, default=None)
     """The worker processes; ``None`` without any."""
 
     _plan: Plan = field(init=False)
-    _engine: "InlineEngine | ThreadsEngine | WorkersState" = field(init=False)
+    _engine: Engine = field(init=False)
 
     if TYPE_CHECKING:
 
@@ -199,14 +201,16 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
         )
         self._check_shares(plan)
         plan.warn_if_empty()
-        engine = self._make_engine()
+        collate_fn = None if self.collate_fn is stack_samples else self.collate_fn
+        pool = self._start_workers(collate_fn)
+        engine = pool or self._engine_without_workers(collate_fn)
         object.__setattr__(self, "_plan", plan)
+        object.__setattr__(self, "workers_state", pool)
         object.__setattr__(self, "_engine", engine)
         close = weakref.finalize(self, engine.close)
-        if not isinstance(engine, InlineEngine | ThreadsEngine):
-            object.__setattr__(self, "workers_state", engine)
+        if pool is not None:
             try:
-                _warn_of_random_states(engine.random_states)
+                _warn_of_random_states(pool.random_states)
             except Warning:  # Someone has made it an error.
                 close()
                 raise
@@ -273,24 +277,23 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
         self._engine.check_usable()
         return Iteration(self._engine, requests, self, start, clock)
 
-    def _make_engine(self) -> "InlineEngine | ThreadsEngine | WorkersState":
-        collate_fn = None if self.collate_fn is stack_samples else self.collate_fn
-        if self.num_workers and not is_arriving():
-            return self._workers(collate_fn)
+    def _engine_without_workers(self, collate_fn: Any) -> Engine:
         inline = InlineEngine(self.dataset, collate_fn)
         if self.num_threads == 1:
             return inline
         return ThreadsEngine(inline, self.num_threads, self.prefetch)
 
-    def _workers(self, collate_fn: Any) -> "WorkersState":
+    def _start_workers(self, collate_fn: Any) -> "WorkerPool | None":
+        if not self.num_workers or is_unpickling():
+            return None
         if sys.platform != "linux":
             raise ValueError(
                 f"`num_workers` must be 0 on {sys.platform}, got {self.num_workers}: worker "
                 f"processes need Linux; `num_threads` works everywhere"
             )
-        from fifteen_data_loaders._workers._engine import WorkersState
+        from fifteen_data_loaders._engines._workers._pool import WorkerPool
 
-        return WorkersState(
+        return WorkerPool(
             self.dataset,
             collate_fn,
             worker_count=self.num_workers,

@@ -6,57 +6,16 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, NoReturn, Self, TypeVar
 
-from fifteen_data_protocols import IterationClock, IterationStatistics
+from fifteen_data_protocols import IterationClock, IterationStatistics, interrupt_later
 
-from fifteen_data_loaders._plan import Request, Requests
-from fifteen_data_loaders._reentry import interrupt_later, not_held
-from fifteen_data_loaders._trees import map_leaves
+from fifteen_data_loaders._engines._engine import Engine, Loading
+from fifteen_data_loaders._interrupts import not_held
+from fifteen_data_loaders._order._plan import Request, Requests
+from fifteen_data_loaders._samples._trees import map_leaves
 
 MinibatchType = TypeVar("MinibatchType")
-
-
-class Loading(Protocol):
-    """A minibatch on its way, owned by the iteration that asked for it."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the outcome is settled: a minibatch, or an error for good."""
-        ...
-
-    @property
-    def nanoseconds(self) -> int:
-        """Time that went into it, summed over all threads; final once there is a result."""
-        ...
-
-    def result(self) -> Any:
-        """Wait for the minibatch, or raise what went wrong; may be called again."""
-        ...
-
-    def cancel(self) -> None:
-        """Say that nobody wants it, or its error again; takes no locks, as finalisers call it."""
-        ...
-
-
-class Engine(Protocol):
-    """Loads minibatches: inline, in threads or in worker processes. Thread-safe."""
-
-    def window(self, row_count: int) -> int:
-        """Returns how many minibatches to have on their way; 0 to load each when it is wanted."""
-        ...
-
-    def start(self, request: Request) -> Loading:
-        """Begin to load a minibatch, without waiting for anything."""
-        ...
-
-    def check_usable(self) -> None:
-        """Refuse an engine that is closed, or that belongs to another process.
-
-        Raises:
-            RuntimeError: in these cases.
-        """
-        ...
 
 
 class _Ahead(NamedTuple):
@@ -90,7 +49,7 @@ class Iteration(Generic[MinibatchType]):
         self._closed = False
         self._ahead: deque[_Ahead] = deque()
         self._lock = threading.RLock()
-        # That of an iteration which this one goes on with, if there is one.
+        # Resuming begins another iteration, which goes on with the clock of the one before.
         self._clock = clock or IterationClock()
         self.minibatch_size = requests.plan.minibatch_size
         """Of the whole minibatch, over all shards."""

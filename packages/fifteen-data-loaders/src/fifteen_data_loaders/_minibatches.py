@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 from fifteen_data_loaders._iteration import Iteration
-from fifteen_data_loaders._plan import EpochRequests, Plan, Requests
+from fifteen_data_loaders._order._plan import EpochRequests, Plan, Requests
 
 MinibatchType = TypeVar("MinibatchType")
 
