@@ -49,10 +49,8 @@ def _texts(source: Path) -> list[str]:
 
 
 def _messages(source: Path) -> Iterator[str]:
-    """What is given to exceptions, warnings and notes, as itself or by the name ``msg``."""
+    """What is given to exceptions, warnings and notes."""
     for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "msg":
-            yield from map(_text, filter(_is_text, [node.value]))
         if isinstance(node, ast.Call) and re.search(
             r"(Error|\bwarn|\.warning|add_note)$", ast.unparse(node.func)
         ):

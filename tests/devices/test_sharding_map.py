@@ -315,7 +315,7 @@ def test_a_loader_in_place_of_its_minibatches_is_refused() -> None:
     ("shard", "kind", "message"),
     [
         (3, TypeError, "`shard` must be two integers `(index, count)`, got 3"),
-        ((0, True), TypeError, "`shard` must be two integers `(index, count)`, got (0, True)"),
+        ((0, True), TypeError, "`shard[1]` must be an integer, got True"),
         (
             (2, 2),
             ValueError,

@@ -1,3 +1,5 @@
+"""What the maps ask of a device, and the sharding over a sequence of them."""
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,17 +39,14 @@ def sharding_over(devices: Sequence[Device]) -> "NamedSharding":
 
     for device in devices:
         if not isinstance(device, jax.Device):
-            msg = (
+            raise TypeError(
                 "`devices` must be a sequence of `jax.Device`s, such as `jax.devices()`, or a "
                 f"`NamedSharding`; it holds {device!r}"
             )
-            raise TypeError(msg)
     if not devices:
-        msg = "`devices` must hold at least one device, got an empty sequence"
-        raise ValueError(msg)
+        raise ValueError("`devices` must hold at least one device, got an empty sequence")
     if len(set(devices)) < len(devices):
-        msg = f"`devices` must hold every device once, got {list(devices)}"
-        raise ValueError(msg)
+        raise ValueError(f"`devices` must hold every device once, got {list(devices)}")
     # `jax.make_mesh` would make the axis explicit, and then it becomes part of the types that the
     # user's functions see. `jax.pmap`, `jax.shard_map` and `jax.jit` all take an automatic one.
     mesh = jax.sharding.Mesh(np.array(devices), ("devices",))

@@ -1,7 +1,12 @@
+"""What maps are given: an iterable over minibatches, and what it says of its rows."""
+
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_CARRIED = ("shard_index", "shard_count", "minibatch_size")
+from fifteen_data_protocols import Sharded
+
+_CARRIED = tuple(name for name in vars(Sharded) if not name.startswith("_"))
+"""The attributes of `Sharded`."""
 
 
 def check_inputs(inputs: object) -> None:
@@ -11,24 +16,24 @@ def check_inputs(inputs: object) -> None:
         TypeError: if ``inputs`` is no iterable, or is a single minibatch.
     """
     if isinstance(inputs, Mapping | str | bytes):
-        msg = (
+        raise TypeError(
             f"`inputs` must be an iterable over minibatches, got one `{type(inputs).__name__}`; "
             "to map a single minibatch, wrap it in a list"
         )
-        raise TypeError(msg)
     if isinstance(inputs, Iterable):
         return
-    msg = f"`inputs` must be an iterable over minibatches, got `{type(inputs).__name__}`"
+    hint = ""
     if hasattr(inputs, "minibatches"):
-        msg += "; did you mean `loader.minibatches(shuffle_seed)`?"
-    raise TypeError(msg)
+        hint = "; did you mean `loader.minibatches(shuffle_seed)`?"
+    raise TypeError(
+        f"`inputs` must be an iterable over minibatches, got `{type(inputs).__name__}`{hint}"
+    )
 
 
 def carry_shard(inputs: object, onto: object) -> None:
     """Copy what a loader's minibatches know about their shard, so that maps compose in any order.
 
-    The attributes are looked up by name: loaders are another distribution, and anybody's iterable
-    may have them. ``minibatch_size`` counts the rows of all shards.
+    That is what `Sharded` says, or some of it: the iterables of others may know one thing only.
     """
     for name in _CARRIED:
         value: Any = getattr(inputs, name, None)

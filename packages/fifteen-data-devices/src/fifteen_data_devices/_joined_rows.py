@@ -1,3 +1,5 @@
+"""Global arrays of the rows that many processes have loaded, checked before they are joined."""
+
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -103,12 +105,11 @@ class _Iteration:
             check_type(name, leaf)
             part = process_shard(sharding)
             if np.ndim(leaf) and part != self._shard:
-                msg = (
+                raise ValueError(
                     f"`{name}` has the rows of shard {_words(self._shard)}, but {sharding.spec} "
                     f"places shard {_words(part)} on this process; every leaf with rows needs "
                     "them on the same axes of the mesh"
                 )
-                raise ValueError(msg)
             check_shape(name, self._global_shape(leaf), sharding)
             layout.append(f"{name} {np.shape(leaf)} {getattr(leaf, 'dtype', type(leaf).__name__)}")
         return layout
@@ -125,8 +126,9 @@ def _check_shard(
     index, count = carried(inputs, "shard_index"), carried(inputs, "shard_count")
     known = None if index is None or count is None else (index, count)
     if shard is not None and known is not None and shard != known:
-        msg = f"`shard` is {shard}, but `inputs` says that it loads shard {known[0]} of {known[1]}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"`shard` is {shard}, but `inputs` says that it loads shard {known[0]} of {known[1]}"
+        )
     loaded = shard or known
     wanted = (held["shard_index"], held["shard_count"])
     cure = (
@@ -134,22 +136,21 @@ def _check_shard(
         f"`shard_index={wanted[0]}, shard_count={wanted[1]}`"
     )
     if loaded is None:
-        msg = (
+        raise ValueError(
             f"`sharding_map` joins the rows of {process_count} processes, and `inputs` does not "
             f"say which it loads; {cure}, or load these rows yourself and pass `shard={wanted}`"
         )
-        raise ValueError(msg)
     if loaded == wanted:
         return
     if loaded == (0, 1):
         rows = carried(inputs, "minibatch_size") or ""
-        msg = f"each of {process_count} processes loads all {rows} rows of every minibatch; {cure}"
-        raise ValueError(msg)
-    msg = (
+        raise ValueError(
+            f"each of {process_count} processes loads all {rows} rows of every minibatch; {cure}"
+        )
+    raise ValueError(
         f"`inputs` loads shard {loaded[0]} of {loaded[1]}, but the devices of this process hold "
         f"shard {_words(held)}; {cure}"
     )
-    raise ValueError(msg)
 
 
 def _words(shard: ProcessShard) -> str:

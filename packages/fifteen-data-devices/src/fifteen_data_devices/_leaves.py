@@ -1,3 +1,5 @@
+"""The leaves of a minibatch: their names, and what JAX cannot take."""
+
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +31,10 @@ def spread(shardings: Any, minibatch: Any) -> list[Any]:
     try:
         return jax.tree.leaves(jax.tree.map(repeat, shardings, minibatch))
     except ValueError as error:
-        msg = (
+        raise ValueError(
             "the shardings must be a PyTree prefix of the minibatches, got "
             f"{jax.tree.structure(shardings)} for {jax.tree.structure(minibatch)}"
-        )
-        raise ValueError(msg) from error
+        ) from error
 
 
 def check_type(name: str, leaf: Any) -> None:
@@ -51,8 +52,9 @@ def check_type(name: str, leaf: Any) -> None:
         cure = "take it out of the minibatch or encode it as numbers"
         if hasattr(leaf, "__array__") and not isinstance(leaf, np.ndarray):
             cure = "convert it with `np.asarray`, for example in the `collate_fn` of its loader"
-        msg = f"`{name}` cannot be put on a device, as JAX has no arrays of {kind}; {cure}"
-        raise TypeError(msg) from error
+        raise TypeError(
+            f"`{name}` cannot be put on a device, as JAX has no arrays of {kind}; {cure}"
+        ) from error
 
 
 def check_shape(name: str, shape: tuple[int, ...], sharding: "NamedSharding") -> None:
@@ -63,21 +65,19 @@ def check_shape(name: str, shape: tuple[int, ...], sharding: "NamedSharding") ->
     """
     spec = sharding.spec
     if len(spec) > len(shape):
-        msg = (
+        raise ValueError(
             f"`{name}` has shape {shape}, but its sharding places {len(spec)} axes: {spec}; "
             "pass a PyTree of shardings that has a shorter one for this leaf"
         )
-        raise ValueError(msg)
     for axis, names in enumerate(spec):
         if names is None or not isinstance(names, str | tuple):
             continue
         part_count = math.prod(sharding.mesh.shape[name] for name in _as_tuple(names))
         if shape[axis] % part_count:
-            msg = (
+            raise ValueError(
                 f"`{name}` has shape {shape}, whose axis {axis} of size {shape[axis]} cannot be "
                 f"divided by {part_count}, the size of mesh axis {names!r}"
             )
-            raise ValueError(msg)
 
 
 def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:

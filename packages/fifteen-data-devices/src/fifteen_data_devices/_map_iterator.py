@@ -1,3 +1,5 @@
+"""A map as an iterator, on the thread that asks for minibatches."""
+
 import weakref
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
@@ -51,8 +53,9 @@ class MapIterator(Generic[InputType, OutputType]):
 
     def __reduce__(self) -> NoReturn:
         # Two would share the minibatches.
-        msg = "a running map cannot be copied or pickled: begin another one, or save its state"
-        raise TypeError(msg)
+        raise TypeError(
+            "a running map cannot be copied or pickled: begin another one, or save its state"
+        )
 
     def statistics(self) -> IterationStatistics:
         """Returns what was done so far and what it took; any thread may ask at any moment."""
@@ -108,8 +111,9 @@ class MapIterator(Generic[InputType, OutputType]):
 
     def _check_open(self) -> None:
         if self._closed:
-            msg = "this iteration over minibatches was closed and cannot go on; start another"
-            raise RuntimeError(msg)
+            raise RuntimeError(
+                "this iteration over minibatches was closed and cannot go on; start another"
+            )
 
     def _ending(self) -> Callable[[], object]:
         """Returns what is called when the map is gone; it must not refer to the map."""
@@ -153,9 +157,8 @@ def _nothing() -> None:
 def _method_of(inputs: object, name: str) -> Callable[..., Any]:
     method: Callable[..., Any] | None = getattr(inputs, name, None)
     if method is None:
-        msg = (
+        raise TypeError(
             f"`{name}()` asks the input of the map, and a `{type(inputs).__name__}` has no "
             f"`{name}()`; map an iterator that has one, such as `cycled_minibatches(...)`"
         )
-        raise TypeError(msg)
     return method

@@ -1,3 +1,5 @@
+"""Maps over whatever can be iterated: an iterator for an iterator, a recipe for anything else."""
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Generic, TypeVar, cast

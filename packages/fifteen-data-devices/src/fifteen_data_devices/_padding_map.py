@@ -1,10 +1,9 @@
 import math
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
-from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable
+from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable, checked_int
 
 from fifteen_data_devices._inputs import carried, check_inputs
 from fifteen_data_devices._leaves import named_leaves
@@ -86,11 +85,10 @@ class _Padding(MinibatchMap[PyTreeType, "tuple[PyTreeType, NDArray[np.bool_]]"])
         if self._row_count is None:
             self._row_count = present
         if present > self._row_count:
-            msg = (
+            raise ValueError(
                 f"a minibatch has {present} rows, more than the {self._row_count} of a whole one; "
                 "pass the largest count as `minibatch_size`"
             )
-            raise ValueError(msg)
         mask = np.arange(self._row_count) < present
         if present == self._row_count:
             return minibatch, mask
@@ -100,16 +98,10 @@ class _Padding(MinibatchMap[PyTreeType, "tuple[PyTreeType, NDArray[np.bool_]]"])
 def _whole_row_count(inputs: object, minibatch_size: Any) -> int | None:
     """Returns the rows of a whole minibatch of one shard, as far as is known beforehand."""
     if minibatch_size is None:
-        minibatch_size = carried(inputs, "minibatch_size")
-    elif isinstance(minibatch_size, bool) or not hasattr(minibatch_size, "__index__"):
-        msg = f"`minibatch_size` must be an integer, got {minibatch_size!r}"
-        raise TypeError(msg)
-    elif minibatch_size < 1:
-        msg = f"`minibatch_size` must be at least 1, got {minibatch_size}"
-        raise ValueError(msg)
-    if minibatch_size is None:
-        return None
-    return -(-operator.index(minibatch_size) // (carried(inputs, "shard_count") or 1))
+        size = carried(inputs, "minibatch_size")
+    else:
+        size = checked_int("minibatch_size", minibatch_size, at_least=1)
+    return None if size is None else -(-size // (carried(inputs, "shard_count") or 1))
 
 
 def _count_rows(minibatch: Any) -> int:
@@ -120,11 +112,9 @@ def _count_rows(minibatch: Any) -> int:
     if len(counted) == 1:
         return next(iter(counted))
     if not counted:
-        msg = "the leaves of a minibatch are all scalars; there are no rows to pad"
-        raise ValueError(msg)
+        raise ValueError("the leaves of a minibatch are all scalars; there are no rows to pad")
     words = ", ".join(f"`{name}` has {count}" for count, name in counted.items())
-    msg = f"the leaves of a minibatch must agree in the count of rows: {words}"
-    raise ValueError(msg)
+    raise ValueError(f"the leaves of a minibatch must agree in the count of rows: {words}")
 
 
 def _filled_up(minibatch: PyTreeType, missing: int) -> PyTreeType:

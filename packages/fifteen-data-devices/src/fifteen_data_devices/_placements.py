@@ -1,3 +1,5 @@
+"""Where each row of a minibatch goes: global arrays, or a block of rows for each device."""
+
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -60,12 +62,12 @@ class DeviceRows(GlobalArrays[PyTreeType]):
             check_type(name, leaf)
             shape = getattr(leaf, "shape", ())
             if not shape:
-                msg = f"`{name}` is a scalar; it has no rows to divide among {count} devices"
-                raise ValueError(msg) from cause
+                raise ValueError(
+                    f"`{name}` is a scalar; it has no rows to divide among {count} devices"
+                ) from cause
             if shape[0] % count:
-                msg = (
+                raise ValueError(
                     f"`{name}` has shape {shape}, whose {shape[0]} rows cannot be divided among "
                     f"{count} devices; choose a multiple as the minibatch size, drop or pad "
                     "(`padding_map`) a short last minibatch, or use fewer devices"
-                )
-                raise ValueError(msg) from cause
+                ) from cause

@@ -1,8 +1,10 @@
+"""The map that loads and transfers ahead of the loop."""
+
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable
+from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable, checked_int
 
 from fifteen_data_devices._device import Device
 from fifteen_data_devices._leaves import named_leaves
@@ -99,8 +101,8 @@ def prefetching_map(
         0.0
     """  # noqa: D205 - the documented wording, whose first sentence spans lines.
     _check_device(device)
-    _check_buffer_size(buffer_size)
-    return map_minibatches(inputs, _Prefetching[PyTreeType](device, buffer_size))
+    size = checked_int("buffer_size", buffer_size, at_least=1, note=", which reads nothing ahead")
+    return map_minibatches(inputs, _Prefetching[PyTreeType](device, size))
 
 
 class _Prefetching(MinibatchMap[PyTreeType, PyTreeType]):
@@ -121,11 +123,10 @@ class _Prefetching(MinibatchMap[PyTreeType, PyTreeType]):
 
         for name, leaf in named_leaves(minibatch):
             if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-                msg = (
+                raise ValueError(
                     f"`{name}` is data of one process, but `device` is a sharding that spans "
                     "several; use `sharding_map(inputs, sharding)` inside of `prefetching_map`"
                 )
-                raise ValueError(msg)
         return transfer(minibatch, self._device)
 
     def iterate(self, inputs: Iterator[PyTreeType], *, owned: bool) -> Iterator[PyTreeType]:
@@ -144,26 +145,16 @@ def _check_device(device: Any) -> None:
         return
     if isinstance(device, int):
         hint = "" if isinstance(device, bool) else f"; did you mean `buffer_size={device}`?"
-        msg = f"`device` must be a device or a sharding, got {device!r}{hint}"
-        raise TypeError(msg)
+        raise TypeError(f"`device` must be a device or a sharding, got {device!r}{hint}")
     import jax
 
     if isinstance(device, jax.Device | jax.sharding.Sharding):
         return
-    msg = f"`device` must be a device or a sharding, got `{type(device).__name__}`"
+    hint = ""
     if isinstance(device, str):
-        msg += f" {device!r}; pick one of `jax.devices()`"
+        hint = f" {device!r}; pick one of `jax.devices()`"
     elif isinstance(device, jax.sharding.Mesh):
-        msg += "; wrap it: `NamedSharding(mesh, P(...))`"
+        hint = "; wrap it: `NamedSharding(mesh, P(...))`"
     elif isinstance(device, Sequence):
-        msg += "; for several devices use `sharding_map(inputs, devices)`"
-    raise TypeError(msg)
-
-
-def _check_buffer_size(buffer_size: Any) -> None:
-    if isinstance(buffer_size, bool) or not hasattr(buffer_size, "__index__"):
-        msg = f"`buffer_size` must be an integer, got {buffer_size!r}"
-        raise TypeError(msg)
-    if buffer_size < 1:
-        msg = f"`buffer_size` must be at least 1, which reads nothing ahead, got {buffer_size}"
-        raise ValueError(msg)
+        hint = "; for several devices use `sharding_map(inputs, devices)`"
+    raise TypeError(f"`device` must be a device or a sharding, got `{type(device).__name__}`{hint}")

@@ -47,24 +47,23 @@ class ProcessAgreement:
         try:
             texts = self._exchange(client, text, step, news)
         except TimeoutError as error:
-            msg = (
+            raise TimeoutError(
                 f"{news}, and for {_WAIT_SECONDS} s some other process of {self._processes} had "
                 "none. Shapes may only change on all processes together; `padding_map` keeps them "
                 "constant"
-            )
-            raise TimeoutError(msg) from error
+            ) from error
         refusals = [what.removeprefix(_REFUSED) for what in texts if what.startswith(_REFUSED)]
         if refusals:
-            msg = f"another process refused minibatch {step} of this iteration: {refusals[0]}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"another process refused minibatch {step} of this iteration: {refusals[0]}"
+            )
         if len(texts) > 1:
             said = "; ".join(f"processes {who}: {what}" for what, who in texts.items())
-            msg = (
+            raise ValueError(
                 f"minibatch {step} of this iteration differs between processes, whose leaves must "
                 f"have the same shapes and dtypes: {said}. A short last minibatch is filled up by "
                 "`padding_map` and left out by `drop_last=True`"
             )
-            raise ValueError(msg)
 
     def refuse(self, reason: str, step: int = 0) -> None:
         """Let the other processes know that this one raises an error in this step."""

@@ -1,3 +1,5 @@
+"""Which rows of each minibatch a process holds."""
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -44,15 +46,18 @@ def process_shard(sharding: "NamedSharding | Sequence[Device]") -> ProcessShard:
 
     placed: Any = sharding_over(sharding) if isinstance(sharding, Sequence) else sharding
     if not isinstance(placed, jax.sharding.NamedSharding):
-        msg = f"`sharding` must be a `NamedSharding` or devices, got `{type(placed).__name__}`"
+        hint = ""
         if isinstance(placed, jax.sharding.Mesh):
-            msg += "; wrap it: `NamedSharding(mesh, P(...))`"
-        raise TypeError(msg)
+            hint = "; wrap it: `NamedSharding(mesh, P(...))`"
+        raise TypeError(
+            f"`sharding` must be a `NamedSharding` or devices, got `{type(placed).__name__}`{hint}"
+        )
     count, blocks = _row_blocks(placed)
     process = jax.process_index()
     if process not in blocks:
-        msg = f"`sharding` places nothing on the devices of this process, number {process}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"`sharding` places nothing on the devices of this process, number {process}"
+        )
     block = blocks[process]
     return {"shard_index": block.start // len(block), "shard_count": count // len(block)}
 
@@ -72,10 +77,9 @@ def _row_blocks(sharding: "NamedSharding") -> tuple[int, dict[int, range]]:
     for process, block in blocks.items():
         if len(rows[process]) < len(block) or len(block) != length or block.start % length:
             # Every process looks at every other, so that all of them refuse together.
-            msg = (
+            raise ValueError(
                 f"process {process} holds the parts {sorted(rows[process])} of {size} that the "
                 "rows are divided into; each process must hold one contiguous block, all of the "
                 "same size. Order the devices of the mesh by process, as `jax.devices()` is"
             )
-            raise ValueError(msg)
     return size, blocks

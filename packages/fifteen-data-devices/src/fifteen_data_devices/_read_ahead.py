@@ -1,3 +1,5 @@
+"""A map as an iterator that reads ahead. The thread that does it is in `_loading_thread`."""
+
 import copy
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace

@@ -1,7 +1,9 @@
+"""The map that distributes minibatches over devices."""
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, overload
 
-from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable
+from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable, checked_int
 
 from fifteen_data_devices._device import Device, sharding_over
 from fifteen_data_devices._inputs import check_inputs
@@ -111,8 +113,7 @@ def sharding_map(
         [(8, 3)]
     """  # noqa: D205 - the documented wording, whose first sentence spans lines.
     check_inputs(inputs)
-    _check_shard_argument(shard)
-    return map_minibatches(inputs, _placement(inputs, devices, shard))
+    return map_minibatches(inputs, _placement(inputs, devices, _checked_shard(shard)))
 
 
 def _placement(
@@ -124,19 +125,16 @@ def _placement(
     return GlobalArrays(inputs, devices, shard)
 
 
-def _check_shard_argument(shard: Any) -> None:
+def _checked_shard(shard: Any) -> tuple[int, int] | None:
     if shard is None:
-        return
-    if not (
-        isinstance(shard, tuple)
-        and len(shard) == 2
-        and all(isinstance(part, int) and not isinstance(part, bool) for part in shard)
-    ):
-        msg = f"`shard` must be two integers `(index, count)`, got {shard!r}"
-        raise TypeError(msg)
-    if not 0 <= shard[0] < shard[1]:
-        msg = f"`shard` must be `(index, count)` with 0 <= index < count, got {shard}"
-        raise ValueError(msg)
+        return None
+    if not isinstance(shard, tuple) or len(shard) != 2:
+        raise TypeError(f"`shard` must be two integers `(index, count)`, got {shard!r}")
+    count = checked_int("shard[1]", shard[1], at_least=1)
+    index = checked_int("shard[0]", shard[0], at_least=0)
+    if index >= count:
+        raise ValueError(f"`shard` must be `(index, count)` with 0 <= index < count, got {shard}")
+    return index, count
 
 
 def _is_devices(devices: object) -> bool:
@@ -144,11 +142,10 @@ def _is_devices(devices: object) -> bool:
     import jax
 
     if isinstance(devices, str | jax.Device):
-        msg = (
+        raise TypeError(
             f"`devices` must be a sequence of devices or a `NamedSharding`, got {devices!r}; "
             "for one device use `prefetching_map(inputs, device)`"
         )
-        raise TypeError(msg)
     if isinstance(devices, jax.sharding.Mesh | jax.sharding.PartitionSpec):
         return False
     if not isinstance(devices, Sequence):
@@ -164,10 +161,12 @@ def _check_shardings(shardings: object) -> None:
         if isinstance(leaf, jax.sharding.NamedSharding):
             continue
         name = f"devices{jax.tree_util.keystr(path)}"
-        msg = f"`{name}` must be a `NamedSharding`, or devices, got `{type(leaf).__name__}`"
+        hint = ""
         if isinstance(leaf, jax.sharding.Mesh):
             axes = leaf.axis_names
-            msg += f"; wrap it: `NamedSharding(mesh, P({axes[0]!r}))`" if axes else ""
+            hint = f"; wrap it: `NamedSharding(mesh, P({axes[0]!r}))`" if axes else ""
         if isinstance(leaf, jax.sharding.PartitionSpec):
-            msg += f"; wrap it: `NamedSharding(mesh, {leaf})`"
-        raise TypeError(msg)
+            hint = f"; wrap it: `NamedSharding(mesh, {leaf})`"
+        raise TypeError(
+            f"`{name}` must be a `NamedSharding`, or devices, got `{type(leaf).__name__}`{hint}"
+        )

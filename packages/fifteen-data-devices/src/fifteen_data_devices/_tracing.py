@@ -1,3 +1,5 @@
+"""Names in profiles."""
+
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any

@@ -62,12 +62,11 @@ def check_integers(minibatch: Any) -> None:
             continue
         if leaf.dtype in _NARROWED and not _fits(leaf):
             name = next(name for name, other in named_leaves(minibatch) if other is leaf)
-            msg = (
+            raise OverflowError(
                 f"`{name}` holds {leaf.dtype} values from {leaf.min()} to {leaf.max()}, which do "
                 f"not fit in the {_NARROWED[leaf.dtype].__name__} that JAX would store; call "
                 '`jax.config.update("jax_enable_x64", True)` or convert the values yourself'
             )
-            raise OverflowError(msg)
 
 
 def _fits(leaf: "np.ndarray[Any, Any] | np.generic[Any]") -> bool:

@@ -1,3 +1,5 @@
+"""A test for pipelines: do they go on from their states exactly?"""
+
 import json
 from collections.abc import Callable
 from contextlib import closing

@@ -60,6 +60,8 @@ def cycled_minibatches(
     Raises:
         ValueError: if the loader has no minibatches, or an argument is out of range.
         TypeError: if an argument is of the wrong kind.
+        RuntimeError: while iterating, if an epoch of somebody else's loader ends too early.
+        Exception: while iterating, what :meth:`DataLoader.minibatches` says of it.
 
     Example:
         >>> import numpy as np

@@ -49,6 +49,9 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
     :meth:`minibatches()` can then be used to construct an (optionally shuffled)
     iterable over minibatches of stacked items.
 
+    Leaves ``(...)`` of a sample become ``(minibatch_size / shard_count, ...)``, with fewer rows in
+    a short last minibatch.
+
     Minibatches are the same, bit for bit, for any ``num_workers``, ``num_threads`` and
     ``prefetch``. They are the caller's own: they may be kept and changed, also after :meth:`close`.
 
@@ -104,11 +107,13 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
     prefetch: int = 2
     """Minibatches that an iteration loads ahead, in total.
 
-    More are on their way where workers would have to wait otherwise: up to two for each thread of
-    each worker, while minibatches are too small or too quick to be shared out among all threads,
-    and for a custom ``collate_fn``, which gets a whole minibatch in one worker; and up to sixteen
-    in all, while one is loaded in about a millisecond or less. Without workers and with one thread
-    nothing is loaded ahead.
+    More are on their way where workers would have to wait otherwise:
+
+    - up to two for each thread of each worker, if minibatches are too small to be shared out among
+      all threads, or go through a custom ``collate_fn``, which gets a whole one in one worker;
+    - up to sixteen in all, if one is loaded in about a millisecond or less.
+
+    Without workers and with one thread nothing is loaded ahead.
     """
 
     shard_index: int = 0
@@ -230,8 +235,14 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
             shuffle_seed: in ``[0, 2**63)``, such as the epoch; ``None`` for the dataset's order.
 
         Raises:
-            TypeError: if the seed is not an integer.
-            ValueError: if it is out of range.
+            TypeError: if the seed is not an integer; while iterating, if a sample cannot be
+                stacked or cannot leave its worker.
+            ValueError: if it is out of range; while iterating, if the samples of a minibatch differ
+                in structure or shape.
+            RuntimeError: while iterating, if the loader is closed or belongs to another process.
+            WorkerDiedError: while iterating, if workers keep dying.
+            TimeoutError: while iterating, if a minibatch takes longer than ``timeout``.
+            Exception: while iterating, what the dataset or the ``collate_fn`` raised, at its place.
 
         Example:
             >>> loader = DataLoader(list(range(6)), minibatch_size=2)

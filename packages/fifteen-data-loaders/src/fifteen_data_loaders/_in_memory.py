@@ -27,7 +27,7 @@ class InMemoryDataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  
     :meth:`minibatches()` can then be used to construct an (optionally shuffled)
     sequence of minibatches.
 
-    Leaves ``(sample_count, ...)`` become ``(minibatch_size, ...)``. NumPy arrays stay NumPy arrays,
+    Leaves ``(sample_count, ...)`` become ``(minibatch_size / shard_count, ...)``. NumPy arrays stay NumPy arrays,
     copied into memory that is the caller's own; JAX arrays are gathered on the devices where they
     live.
 

@@ -1,4 +1,7 @@
-"""Locks for code that signal handlers and finalisers may interrupt, and call again."""
+"""Locks for code that signal handlers and finalisers may interrupt, and call again.
+
+The rules of interrupt safety are on the page "How it works".
+"""
 
 import threading
 

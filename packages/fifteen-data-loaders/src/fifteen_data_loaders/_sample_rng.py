@@ -1,3 +1,5 @@
+"""Random numbers keyed by seed and sample, and what is being loaded in this thread."""
+
 import reprlib
 import struct
 import threading
@@ -150,9 +152,8 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 
-# What the numbers are for, so that minibatch 3 and sample 3 have nothing in common.
-_SAMPLES = 0
-_MINIBATCHES = 1
+_SAMPLES, _MINIBATCHES = range(2)
+"""What the numbers are for, so that minibatch 3 and sample 3 have nothing in common."""
 
 
 def _sample_rng(shuffle_seed: int | None, index: int) -> "np.random.Generator":

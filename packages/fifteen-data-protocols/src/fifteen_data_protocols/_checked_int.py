@@ -4,10 +4,16 @@ import operator
 from typing import Any
 
 
-def checked_int(name: str, value: Any, *, at_least: int) -> int:
+def checked_int(name: str, value: Any, *, at_least: int, note: str = "") -> int:
     """Returns an argument as a Python integer: one of Python's or NumPy's, and not a ``bool``.
 
     For whoever implements a data loader or a map.
+
+    Args:
+        name: of the argument.
+        value: that was given for it.
+        at_least: the smallest value that is allowed.
+        note: what to say of that one in the error, such as ``", which reads nothing ahead"``.
 
     Raises:
         TypeError: if it is not an integer.
@@ -25,5 +31,5 @@ def checked_int(name: str, value: Any, *, at_least: int) -> int:
     if number is None or isinstance(value, bool):
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if number < at_least:
-        raise ValueError(f"`{name}` must be at least {at_least}, got {number}")
+        raise ValueError(f"`{name}` must be at least {at_least}{note}, got {number}")
     return number

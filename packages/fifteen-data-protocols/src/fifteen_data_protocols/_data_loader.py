@@ -1,3 +1,5 @@
+"""What a data loader is."""
+
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from fifteen_data_protocols._sized_iterable import SizedIterable

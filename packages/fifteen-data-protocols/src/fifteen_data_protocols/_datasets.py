@@ -1,3 +1,5 @@
+"""What a dataset is."""
+
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 

@@ -1,3 +1,5 @@
+"""How the statistics of an iteration are kept."""
+
 from collections.abc import Callable
 from time import perf_counter
 from typing import TypeVar

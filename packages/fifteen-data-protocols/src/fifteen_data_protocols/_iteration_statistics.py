@@ -1,3 +1,5 @@
+"""What an iteration tells of itself."""
+
 from dataclasses import dataclass
 
 

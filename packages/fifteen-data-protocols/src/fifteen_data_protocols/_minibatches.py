@@ -1,3 +1,5 @@
+"""The minibatches of an epoch, and running iterations over them."""
+
 from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 from fifteen_data_protocols._iteration_statistics import IterationStatistics

@@ -1,3 +1,5 @@
+"""What can be iterated over and has a length."""
+
 from collections.abc import Iterable, Sized
 from typing import Protocol, TypeVar, runtime_checkable
 

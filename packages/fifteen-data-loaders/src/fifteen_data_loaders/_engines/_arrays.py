@@ -1,4 +1,4 @@
-"""Loading out of arrays in memory, NumPy's or JAX's, where they live."""
+"""Loading out of arrays in memory, NumPy's or JAX's, where they live. In the parent."""
 
 import sys
 import time

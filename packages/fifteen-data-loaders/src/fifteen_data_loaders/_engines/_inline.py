@@ -1,4 +1,4 @@
-"""Loading in the thread that asks for a minibatch."""
+"""Loading in the thread that asks for a minibatch. In the parent."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Threads that do what they are handed, until they are told to end or Python ends."""
+"""Threads that do what they are handed, until they are told to end. In the parent."""
 
 import threading
 from collections.abc import Callable

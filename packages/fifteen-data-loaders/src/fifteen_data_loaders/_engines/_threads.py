@@ -1,4 +1,4 @@
-"""Loading in threads of the calling process, which share in each minibatch.
+"""Loading in threads that share in each minibatch. In the parent.
 
 A minibatch is split into runs of samples, and each run is handed to whichever thread is free. The
 thread that ends the last run collates, and wakes the one that waits for the minibatch.

@@ -12,12 +12,14 @@ from numpy.typing import DTypeLike, NDArray
 ALIGNMENT = 64
 """Bytes. ``jax.device_put`` aliases NumPy memory aligned like this on CPU instead of copying it."""
 
-# Below this many bytes malloc has memory at hand, and recycling would cost more than it saves.
 _SMALLEST_RECYCLED = 1 << 16
-_SPARES_PER_SIZE = 8
+"""Below this many bytes malloc has memory at hand, and recycling would cost more than it saves."""
 
-# Bytes of all spares, in multiples of the largest size.
+_SPARES_PER_SIZE = 8
+"""Arrays of one size that are kept."""
+
 _MOST_SPARES = 8
+"""Bytes of all spares, in multiples of the largest size."""
 
 
 def aligned(nbytes: int) -> int:

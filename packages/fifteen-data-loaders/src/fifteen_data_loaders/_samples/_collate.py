@@ -18,8 +18,8 @@ from fifteen_data_loaders._samples._trees import (
     structure_of,
 )
 
-# Up to this size, what NumPy does for each array costs more than the copying.
 _SMALL_ROW_NBYTES = 4096
+"""Up to this size, what NumPy does for each array costs more than the copying."""
 
 SampleType = TypeVar("SampleType")
 MinibatchType = TypeVar("MinibatchType")

@@ -79,7 +79,7 @@ class Layout:
             StructureMismatchError: if a sample does not fit exactly; rows may have been written.
         """
         stop = start + len(samples)
-        # What is no leaf does not fit its row either.
+        # Leaves need no check: a container in the place of one is told below, by its type.
         leaves = columns(self.structure, samples, key_order=first, check_leaves=False)
         for leaf, array, column in zip(self.leaves, arrays, leaves, strict=True):
             _write_leaf(leaf, array[start:stop], column)

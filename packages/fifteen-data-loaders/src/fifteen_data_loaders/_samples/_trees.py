@@ -53,8 +53,9 @@ class Structure:
         return self.kind is not REGISTERED and all(child.portable for child in self.children)
 
 
-# The types that are leaves in every process. Exact types: a subclass may be registered with JAX.
 SCALAR_TYPES = frozenset({bool, int, float, complex, str, bytes})
+"""Types that are leaves in every process. Exact types: a subclass may be registered with JAX."""
+
 _LEAF_TYPES = SCALAR_TYPES | {np.ndarray}
 _COLLECTIONS_KNOWN_TO_JAX = (OrderedDict, defaultdict)
 

@@ -14,21 +14,24 @@ from fifteen_data_devices import prefetching_map
 from fifteen_data_loaders import DataLoader, InMemoryDataLoader, cycled_minibatches
 from fifteen_data_protocols import MapDatasetProtocol
 
-from fifteen._diagnose._diagnosis import Diagnosis, MeasuredSetting
+from fifteen._diagnose._diagnosis import Diagnosis
+from fifteen._diagnose._findings import MeasuredSetting
 
 Loader = DataLoader[Any] | InMemoryDataLoader[Any]
 Progress = Callable[[str, int, int], object]
 
 ItemType = TypeVar("ItemType")
 
-# How the time is divided: among the parts of a minibatch, the settings, and the loop with its step.
 _PARTS_SHARE, _SETTINGS_SHARE, _LOOP_SHARE = 0.25, 0.5, 0.25
+"""How the time is divided: among the parts of a minibatch, the settings, and the loop's step."""
 
-# Python, this package and JAX never take longer over a minibatch, however few its samples. If it is
-# ready sooner, that may be most of it, and a larger one is measured to find out.
 _MOST_OVERHEAD_SECONDS = 0.002
+"""Python, this package and JAX never take longer over a minibatch, however few its samples. If it
+is ready sooner, that may be most of it, and a larger one is measured to find out."""
+
 _LARGER = 16
 _MOST_LARGER_NBYTES = 256 << 20
+"""By which factor that one is larger, if it does not have more than so many bytes."""
 
 _FEWEST_MINIBATCHES = 3
 

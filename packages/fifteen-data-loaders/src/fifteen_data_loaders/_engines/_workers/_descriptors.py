@@ -1,4 +1,4 @@
-"""Descriptors that are closed along with whatever they were opened for.
+"""Descriptors that are closed along with whatever they were opened for. In the parent.
 
 All are above those of the standard streams: where a stream is closed its number is free, and would
 mean the stream in a child that inherits it.

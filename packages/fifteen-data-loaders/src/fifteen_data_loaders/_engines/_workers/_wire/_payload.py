@@ -1,5 +1,7 @@
 """The payload: dataset and ``collate_fn``, pickled once into memory that all workers map.
 
+The parent writes it while workers start, and each of them reads it.
+
 Large buffers are not copied into the pickle but laid beside it, each worker's arrays are private
 copy-on-write views of them: a dataset of any size is in memory once, whatever the worker count.
 """
@@ -27,14 +29,14 @@ from fifteen_data_loaders._engines._workers._wire._pickler import FaithfulPickle
 from fifteen_data_loaders._engines._workers._wire._shared_classes import share_class
 from fifteen_data_loaders._samples._buffers import aligned
 
-# At the end of the file: where its table begins, and its length. The table holds start and length
-# of the pickle, and of each buffer.
 _TRAILER = struct.Struct("=qq")
+"""At the end of the file: where its table begins, and its length. The table holds start and length
+of the pickle, and of each buffer."""
 
 
-# What is pickled by value is known to the whole process. A dataset may construct a loader of its
-# own while it is pickled.
 _LOCK = threading.RLock()
+"""What is pickled by value is known to the whole process. A dataset may construct a loader of its
+own while it is pickled."""
 
 
 class Pickled(NamedTuple):

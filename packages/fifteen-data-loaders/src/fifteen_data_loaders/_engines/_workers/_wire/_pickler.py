@@ -1,4 +1,4 @@
-"""Cloudpickle, except for what it would change on the way to another process."""
+"""Cloudpickle, except for what it would change on the way to another process. Both sides."""
 
 import importlib
 import io

@@ -3,7 +3,7 @@
 A class of ``__main__`` or of a notebook cannot be imported by a worker, so it travels by value.
 What comes back must be of the parent's own class again, or ``except`` and ``isinstance`` would not
 know it; pickled by value a second time it would overwrite the attributes of that class. So both
-sides number these classes alike, and send the number.
+sides number these classes alike, and send the number. Both sides import this.
 """
 
 import io
