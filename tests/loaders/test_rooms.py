@@ -31,9 +31,7 @@ def _name(path: Path) -> str:
     return ".".join(parts[parts.index("src") + 1 :]).removesuffix(".__init__")
 
 
-_ALL = {
-    _name(path): _imports(path) - {_name(path)} for path in ROOT.glob("packages/*/src/**/*.py")
-}
+_ALL = {_name(path): _imports(path) - {_name(path)} for path in ROOT.glob("packages/*/src/**/*.py")}
 
 # By the beginnings of names: who must not import whom.
 _NEVER = [

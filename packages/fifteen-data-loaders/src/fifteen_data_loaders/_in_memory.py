@@ -27,9 +27,9 @@ class InMemoryDataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  
     :meth:`minibatches()` can then be used to construct an (optionally shuffled)
     sequence of minibatches.
 
-    Leaves ``(sample_count, ...)`` become ``(minibatch_size / shard_count, ...)``. NumPy arrays stay NumPy arrays,
-    copied into memory that is the caller's own; JAX arrays are gathered on the devices where they
-    live.
+    Leaves ``(sample_count, ...)`` become ``(minibatch_size / shard_count, ...)``, with fewer rows
+    in a short last minibatch. NumPy arrays stay NumPy arrays, copied into memory that is the
+    caller's own; JAX arrays are gathered on the devices where they live.
 
     Raises:
         TypeError: if an argument is of the wrong kind, or a leaf is no array.

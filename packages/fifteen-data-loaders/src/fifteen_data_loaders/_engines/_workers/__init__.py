@@ -3,8 +3,8 @@
 The modules of this folder run in the parent, the process of the training loop:
 
 - `_pool`, the engine itself: minibatches are asked for and waited for;
-- `_schedule`, which rows of which minibatch (`_flight`) are loaded where, in runs as long as `_pace`
-  says;
+- `_schedule`, which rows of which minibatch (`_flight`) are loaded where, and `_pace`, in how long
+  runs;
 - `_crew`, the workers, each a `_process`;
 - `_arena`, the memory of minibatches;
 - `_descriptors`, for all of them.
