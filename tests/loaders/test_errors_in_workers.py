@@ -6,9 +6,11 @@ import logging
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -496,3 +498,61 @@ def test_ctrl_c_leaves_the_iteration_where_it_was(tmp_path: Path) -> None:
             [12, 13, 14, 15],
             [16, 17, 18, 19],
         ]
+
+
+class _TwoArgumentsError(Exception):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__("one argument")
+
+
+def test_a_sample_that_cannot_be_unpickled_spoils_its_own_minibatch_only() -> None:
+    def load(index: int) -> Any:
+        return _TwoArgumentsError(1, 2) if index == 3 else index
+
+    with DataLoader(FromFunction(load, 8), 2, num_workers=1) as loader:
+        for _ in range(2):
+            iteration = iter(loader.minibatches(None))
+            assert next(iteration).tolist() == [0, 1]
+            with pytest.raises(WorkerError, match="cannot be unpickled: TypeError: "):
+                next(iteration)
+            assert [minibatch.tolist() for minibatch in iteration] == [[4, 5], [6, 7]]
+
+
+@dataclass(frozen=True)
+class _FrozenError(Exception):
+    index: int
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_an_exception_that_takes_no_notes_comes_all_the_same(num_threads: int) -> None:
+    def load(index: int) -> int:
+        raise _FrozenError(index)
+
+    def collate(samples: list[int]) -> int:
+        raise _FrozenError(samples[0])
+
+    loaders = [
+        DataLoader(FromFunction(load), 4, num_workers=1, num_threads=num_threads),
+        DataLoader(
+            FromFunction(int), 4, num_workers=1, num_threads=num_threads, collate_fn=collate
+        ),
+    ]
+    for loader in loaders:
+        with loader, pytest.raises((_FrozenError, WorkerError), match=r"0|_FrozenError"):
+            next(iter(loader.minibatches(None)))
+
+
+def test_an_exception_that_only_a_worker_can_import_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plugin_of_workers.py").write_text("class PluginError(Exception): pass")
+
+    def load(index: int) -> int:
+        sys.path.append(str(tmp_path))
+        import plugin_of_workers
+
+        raise plugin_of_workers.PluginError("sample is broken")
+
+    with (
+        DataLoader(FromFunction(load), 4, num_workers=1) as loader,
+        pytest.raises(WorkerError, match=r"plugin_of_workers\.PluginError(.|\n)*sample is broken"),
+    ):
+        next(iter(loader.minibatches(None)))

@@ -1,18 +1,23 @@
 """What a small machine, a container or a cluster lacks: workers get along without it."""
 
+import mmap
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from fifteen_data_loaders import DataLoader
+from fifteen_data_loaders._engines._workers._arena import Arena
 
 from tests import leftovers
 from tests.loaders import scripts
-from tests.loaders.datasets import Squares
+from tests.loaders.datasets import FromFunction, Squares
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
@@ -128,3 +133,37 @@ def test_a_directory_and_an_import_path_of_construction_are_kept(tmp_path: Path)
     print(loader.minibatches(None)[0].tolist())
     """
     assert scripts.run(tmp_path, source) == (0, "[0, 1, 2, 3]\n", "")
+
+
+def test_minibatches_of_many_sizes_leave_little_memory_behind() -> None:
+    """What is kept to be used again is bounded by the largest size, not by how many there were."""
+    largest = 4 * 60 * 50_000
+    dataset = FromFunction(lambda index: np.zeros((index // 4 + 1) * 50_000, np.uint8), 4 * 60)
+    loader = DataLoader(dataset, 4)
+    tracemalloc.start()
+    try:
+        for minibatch in loader.minibatches(None):
+            assert minibatch.nbytes <= largest
+        del minibatch
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * largest
+
+
+def test_an_arena_that_cannot_grow_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = os.memfd_create("arena")
+    arena = Arena(fd)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no descriptor left")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(mmap, "mmap", fail)
+        for _ in range(30):
+            with pytest.raises(OSError, match="no descriptor left"):
+                arena.lend(1 << 20)
+    assert os.fstat(fd).st_size < 1 << 28
+    arena.lend(1 << 20).memory[:] = 1
+    arena.close()
+    os.close(fd)

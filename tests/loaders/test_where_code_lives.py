@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fifteen_data_loaders import DataLoader
 
 from tests.loaders import scripts
+from tests.loaders.datasets import FromFunction
 
 # Without empty lines inside, as an interactive interpreter wants it.
 _DATASET = """
@@ -98,3 +101,18 @@ inner = DataLoader(Constructed(), 2, num_workers=1)
         timeout=scripts.TIMEOUT_SECONDS,
     )
     assert (process.stderr, process.stdout) == ("", "[ True  True] 1\n")
+
+
+def test_a_class_that_is_defined_again_does_not_disturb_its_loader(no_leftovers: None) -> None:
+    """As when a cell of a notebook is run twice."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    cell = "class Sample:\n    def __init__(self, x):\n        self.x = x"
+    exec(cell, names)
+    loader = DataLoader(
+        FromFunction(names["Sample"], 8), 2, num_workers=1, collate_fn=lambda samples: samples
+    )
+    exec(cell, names)
+    with loader:
+        assert [[s.x for s in samples] for samples in loader.minibatches(None)] == [
+            [0, 1], [2, 3], [4, 5], [6, 7]
+        ]  # fmt: skip

@@ -510,3 +510,16 @@ def test_what_cannot_be_pickled_is_named() -> None:
     with pytest.raises(TypeError) as raised:
         DataLoader([1, 2], 2, num_workers=1, collate_fn=lambda samples: lock)
     assert "but `collate_fn, variable 'lock'` (a _thread.lock) is not" in str(raised.value)
+
+
+def test_what_cannot_be_pickled_is_named_beside_variables_without_a_value() -> None:
+    lock = threading.Lock()
+
+    def collate(samples: list[int]) -> Any:
+        return lock, later
+
+    with pytest.raises(
+        TypeError, match=r"`collate_fn, variable 'lock'` \(a _thread\.lock\) is not"
+    ):
+        DataLoader([1, 2], 2, num_workers=1, collate_fn=collate)
+    later = None

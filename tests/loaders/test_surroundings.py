@@ -1,0 +1,88 @@
+"""What a worker takes over from the program around it: streams, signals, paths, directories."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from fifteen_data_loaders import DataLoader
+
+from tests.loaders import scripts
+from tests.loaders.datasets import FromFunction
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+
+
+def test_programs_that_a_dataset_runs_heed_sigterm() -> None:
+    def load(index: int) -> int:
+        import subprocess
+
+        program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+        program.terminate()
+        return program.wait(timeout=30)
+
+    with DataLoader(FromFunction(load, 1), 1, num_workers=1) as loader:
+        assert loader.minibatches(None)[0].tolist() == [-15]
+
+
+def test_closed_standard_streams_are_nobodys_business(tmp_path: Path) -> None:
+    source = f"""
+    from fifteen_data_loaders import DataLoader
+
+    with DataLoader(list(range(8)), 4, num_workers=2) as loader:
+        rows = [minibatch.tolist() for minibatch in loader.minibatches(None)]
+    with open({str(tmp_path / "rows")!r}, "w") as file:
+        print(rows, file=file)
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(source))
+    subprocess.run(["sh", "-c", f"exec '{sys.executable}' '{script}' 0<&- 1>&- 2>&-"], check=True)
+    assert (tmp_path / "rows").read_text() == "[[0, 1, 2, 3], [4, 5, 6, 7]]\n"
+
+
+def test_odd_import_paths_and_arguments_reach_workers_as_strings(tmp_path: Path) -> None:
+    source = """
+    import sys
+    from pathlib import Path
+    from fifteen_data_loaders import DataLoader
+
+    class Arguments:
+        def __getitem__(self, index):
+            return sys.argv[1]
+        def __len__(self):
+            return 1
+
+    sys.path.append(Path("somewhere"))
+    sys.argv.append(Path("argument"))
+    with DataLoader(Arguments(), 1, num_workers=1) as loader:
+        print(loader.minibatches(None)[0].tolist())
+    """
+    assert scripts.run(tmp_path, source) == (0, "['argument']\n", "")
+
+
+def test_a_worker_is_replaced_though_the_directory_is_gone(tmp_path: Path) -> None:
+    source = """
+    import logging, os, tempfile
+    from fifteen_data_loaders import DataLoader
+
+    class DiesOnce:
+        def __init__(self, flag):
+            self.flag = flag
+        def __getitem__(self, index):
+            if index == 0 and os.path.exists(self.flag):
+                os.remove(self.flag)
+                os._exit(1)
+            return index
+        def __len__(self):
+            return 4
+
+    logging.disable()
+    flag = tempfile.mkstemp()[1]
+    directory = tempfile.mkdtemp()
+    os.chdir(directory)
+    with DataLoader(DiesOnce(flag), 4, num_workers=1) as loader:
+        os.rmdir(directory)
+        print(loader.minibatches(None)[0].tolist())
+    """
+    assert scripts.run(tmp_path, source) == (0, "[0, 1, 2, 3]\n", "")
