@@ -172,6 +172,46 @@ def test_memory_maps_are_opened_again(tmp_path: Path, mode: Any) -> None:
     assert os.path.getsize(path) == 400 + 999 * 400
 
 
+def test_settings_of_jax_that_change_values_reach_workers(tmp_path: Path) -> None:
+    """Those that the program has made until a loader is constructed, not only its environment."""
+    source = """
+    import jax
+    import numpy as np
+    from fifteen_data_loaders import DataLoader
+
+    CHANGED = {
+        "jax_enable_x64": True,
+        "jax_explicit_x64_dtypes": "error",
+        "jax_numpy_dtype_promotion": "strict",
+        "jax_numpy_rank_promotion": "raise",
+        "jax_default_prng_impl": "rbg",
+        "jax_threefry_partitionable": False,
+    }
+
+    class Dataset:
+        def __getitem__(self, index):
+            import jax
+            settings = [str(getattr(jax.config, name, None)) for name in NAMES]
+            return np.asarray(jax.numpy.arange(2.0)).dtype.name, *settings
+        def __len__(self):
+            return 2
+
+    NAMES = ["jax_default_matmul_precision", *CHANGED]
+    def differ():
+        with DataLoader(Dataset(), 2, num_workers=1, collate_fn=list) as loader:
+            return list(loader.minibatches(None)) != [[Dataset()[0]] * 2]
+
+    print(differ())
+    for name, value in CHANGED.items():
+        if hasattr(jax.config, name):
+            jax.config.update(name, value)
+    print(differ(), Dataset()[0][0])
+    jax.config.update("jax_default_matmul_precision", "highest")
+    print(differ())
+    """
+    assert scripts.run(tmp_path, source) == (0, "False\nFalse float64\nFalse\n", "")
+
+
 class _Labelled(np.ndarray):
     """An array that knows its unit."""
 
