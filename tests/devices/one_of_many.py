@@ -227,6 +227,10 @@ CASES: dict[str, Case] = {
     ),
     "contradicting shards": lambda: sharding_map(shard_of(flat()), flat(), shard=(7, 8)),
     "host rows prefetched": lambda: prefetching_map(shard_of(flat()), flat()),
+    "device of the first": lambda: prefetching_map([{"y": np.ones(2)}], jax.devices()[0]),
+    "device of the last": lambda: prefetching_map(
+        [{"y": np.ones(2)}], jax.sharding.SingleDeviceSharding(jax.devices()[-1])
+    ),
     "columns differ": lambda: columns_differ(0),
     "columns differ later": lambda: columns_differ(2),
     "overflows on the first": lambda: overflows_on(0),

@@ -4,6 +4,7 @@ import fcntl
 import functools
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -322,6 +323,25 @@ def test_an_overflow_at_the_beginning_stops_all_processes(
     assert reason.startswith("`minibatch` holds int64 values from 1099511627776 to 1099511627776,")
     message = f"another process refused minibatch 0 of this iteration: {reason}"
     assert said == [["ValueError", message]] * (count - 1)
+
+
+@on_2_and_4_processes
+def test_a_device_of_another_process_is_refused(results_of: ResultsOf, count: int) -> None:
+    """Its arrays could not be read here."""
+    own, *others = errors(results_of(count), "device of the first")
+    assert own == ["", ""]
+    for process, (kind, said) in enumerate(others, start=1):
+        assert kind == "ValueError"
+        assert re.fullmatch(
+            rf"`device` must be one of this process, number {process}, got \S+ of process 0; pick "
+            r"one of `jax\.local_devices\(\)`",
+            said,
+        )
+    *others, own = errors(results_of(count), "device of the last")
+    assert own == ["", ""]
+    for process, (kind, said) in enumerate(others):
+        assert kind == "ValueError"
+        assert said.startswith(f"`device` must place something on this process, number {process}, ")
 
 
 @on_2_and_4_processes

@@ -184,7 +184,8 @@ def test_a_leaf_that_does_not_divide_is_named() -> None:
         (
             ([], "gpu"),
             TypeError,
-            "`device` must be a device or a sharding, got `str` 'gpu'; pick one of `jax.devices()`",
+            "`device` must be a device or a sharding, got `str` 'gpu'; pick one of "
+            "`jax.local_devices()`",
         ),
         (
             ([], jax.devices),

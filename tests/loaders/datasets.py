@@ -182,7 +182,7 @@ SAMPLES: dict[str, Callable[[int], Any]] = {
     "memoryview": lambda i: {"x": memoryview(bytes([i, 0]))},
     "record": lambda i: np.zeros(99, "i4,f8").view(np.recarray)[i],
     "read only": lambda i: np.frombuffer(bytes([i] * 4), np.uint8),
-    "masked": lambda i: np.ma.masked_array([1, i], [True, False]),
+    "with nothing masked": lambda i: np.ma.masked_array([1, i], [False, False]),
     "dtype changes": lambda i: np.full(2, i, np.int32 if i < 9 else np.float64),
 }
 

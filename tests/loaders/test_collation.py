@@ -10,7 +10,7 @@ import pytest
 from fifteen_data_loaders import DataLoader
 
 from tests.loaders.datasets import SAMPLES, FromFunction, Point, assert_same
-from tests.loaders.pytrees import PYTREES
+from tests.loaders.pytrees import PYTREES, Static
 
 KINDS = {**SAMPLES, **PYTREES}
 
@@ -122,6 +122,24 @@ def test_samples_that_cannot_be_stacked_are_named(
         assert str(raised.value) == message
 
 
+@pytest.mark.parametrize(
+    "statics", [("a", "b"), (np.arange(2), np.arange(2))], ids=["different", "not to be compared"]
+)
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+def test_samples_differ_by_what_is_static(
+    statics: tuple[Any, Any], options: dict[str, Any]
+) -> None:
+    """It is part of the structure, and so is a container of nothing else."""
+    samples = [{"x": i, "kind": Static(statics[i // 2])} for i in range(4)]
+    with (
+        DataLoader(samples, 4, **options) as loader,
+        pytest.raises(
+            ValueError, match=r"^samples 0 and [12] differ in structure at sample\['kind'\]: "
+        ),
+    ):
+        loader.minibatches(None)[0]
+
+
 @pytest.mark.parametrize("kind", _MISSING)
 @pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
 def test_a_sample_that_is_none_is_named(kind: str, options: dict[str, Any]) -> None:
@@ -146,6 +164,40 @@ def test_a_mapping_that_is_no_container_is_refused(options: dict[str, Any]) -> N
                 "a mapping must be a dict or registered with JAX to be stacked, got a UserDict at "
                 "sample[0]: return dict(...) of it"
             )
+
+
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+@pytest.mark.parametrize("dtype", ["i8", "i8,f4"])
+def test_a_mask_is_not_lost_in_silence(dtype: str, options: dict[str, Any]) -> None:
+    """As it would be by np.asarray(). An array that could have a mask and has none is another."""
+
+    def load(index: int) -> Any:
+        sample = np.ma.zeros(2, dtype)
+        if index == 5:
+            sample[1] = np.ma.masked
+        return [sample]
+
+    with DataLoader(FromFunction(load), 2, **options) as loader:
+        iteration = iter(loader.minibatches(None))
+        for number in range(11):
+            if number == 2:
+                with pytest.raises(TypeError) as raised:
+                    next(iteration)
+                assert str(raised.value) == (
+                    "a masked array cannot be stacked without losing its mask, got one at "
+                    "sample[0] of sample 5: return its data and its mask as two leaves, or pass a "
+                    "`collate_fn`"
+                )
+            else:
+                assert_same(next(iteration), [np.zeros((2, 2), dtype)])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_threads": 2}, {"num_workers": 1}])
+def test_a_collate_fn_may_return_masks(options: dict[str, Any]) -> None:
+    dataset = FromFunction(lambda i: np.ma.masked_equal([1, i], 3))
+    with DataLoader(dataset, 4, collate_fn=np.ma.stack, **options) as loader:
+        minibatch = loader.minibatches(None)[0]
+    assert minibatch.mask.tolist() == [[False, False]] * 3 + [[False, True]]
 
 
 @pytest.mark.parametrize("options", [{}, {"num_threads": 2}])

@@ -1,5 +1,6 @@
 """`InMemoryDataLoader`: sequences of minibatches out of arrays, NumPy's and JAX's."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from fifteen_data_loaders import InMemoryDataLoader
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from tests.loaders.pytrees import Static
 
 
 class EndlessSequence:
@@ -91,6 +94,23 @@ def test_only_the_rows_of_a_minibatch_are_copied() -> None:
     leaf = np.broadcast_to(np.arange(3), (2**45, 3))
     minibatches = InMemoryDataLoader(leaf, 2).minibatches(3)
     assert minibatches[-1].tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_a_mask_is_refused_unless_nothing_is_masked() -> None:
+    (minibatch,) = InMemoryDataLoader({"x": np.ma.arange(4)}, 4).minibatches(None)
+    assert minibatch["x"].tolist() == [0, 1, 2, 3]
+    with pytest.raises(TypeError) as raised:
+        InMemoryDataLoader({"x": np.ma.masked_equal(np.arange(4), 2)}, 4)
+    assert str(raised.value) == (
+        "every leaf of `dataset` must be a NumPy or JAX array without a mask, got a masked array "
+        "at dataset['x']: pass its data and its mask as two leaves"
+    )
+
+
+def test_containers_without_arrays_are_part_of_the_structure() -> None:
+    dataset: Any = {"x": np.arange(4), "kind": Static("constant"), "more": OrderedDict()}
+    for minibatch in InMemoryDataLoader(dataset, 2).minibatches(None):
+        assert (minibatch["kind"], minibatch["more"]) == (Static("constant"), OrderedDict())
 
 
 def test_jax_leaves_are_gathered_where_they_are() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,91 @@ def test_memory_maps_are_opened_again(tmp_path: Path, mode: Any) -> None:
             ):
                 assert_same(actual, expected)
     assert os.path.getsize(path) == 400 + 999 * 400
+
+
+def test_settings_of_jax_that_change_values_reach_workers(tmp_path: Path) -> None:
+    """Those that the program has made until a loader is constructed, not only its environment."""
+    source = """
+    import jax
+    import numpy as np
+    from fifteen_data_loaders import DataLoader
+
+    CHANGED = {
+        "jax_enable_x64": True,
+        "jax_explicit_x64_dtypes": "error",
+        "jax_numpy_dtype_promotion": "strict",
+        "jax_numpy_rank_promotion": "raise",
+        "jax_default_prng_impl": "rbg",
+        "jax_threefry_partitionable": False,
+    }
+
+    class Dataset:
+        def __getitem__(self, index):
+            import jax
+            settings = [str(getattr(jax.config, name, None)) for name in NAMES]
+            return np.asarray(jax.numpy.arange(2.0)).dtype.name, *settings
+        def __len__(self):
+            return 2
+
+    NAMES = ["jax_default_matmul_precision", *CHANGED]
+    def differ():
+        with DataLoader(Dataset(), 2, num_workers=1, collate_fn=list) as loader:
+            return list(loader.minibatches(None)) != [[Dataset()[0]] * 2]
+
+    print(differ())
+    for name, value in CHANGED.items():
+        if hasattr(jax.config, name):
+            jax.config.update(name, value)
+    print(differ(), Dataset()[0][0])
+    jax.config.update("jax_default_matmul_precision", "highest")
+    print(differ())
+    """
+    assert scripts.run(tmp_path, source) == (0, "False\nFalse float64\nFalse\n", "")
+
+
+class _Labelled(np.ndarray):
+    """An array that knows its unit."""
+
+    def __array_finalize__(self, other: Any) -> None:
+        self.unit = getattr(other, "unit", None)
+
+
+class _OwnMemmap(np.memmap[Any, Any]):
+    pass
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda memmap: np.ma.masked_array(memmap, mask=np.asarray(memmap) % 3 == 0, fill_value=-1),
+        lambda memmap: np.ma.masked_array(np.asarray(memmap), mask=memmap[:] > 9)[::-2, 1:],
+        lambda memmap: memmap.view([("a", np.int16), ("b", np.int16)], np.recarray)[:, 0],
+        lambda memmap: memmap.view(_OwnMemmap)[2:],
+    ],
+    ids=["masked", "slice of a mask", "recarray", "own memmap"],
+)
+def test_a_subclass_over_a_memory_map_arrives_as_itself(
+    tmp_path: Path, view: Callable[[Any], Any]
+) -> None:
+    path = tmp_path / "map.bin"
+    np.arange(60, dtype=np.int32).tofile(path)
+    array = view(np.memmap(path, np.int32, "r", shape=(15, 4)))
+    described = FromFunction(
+        lambda i: (type(array).__name__, repr(array[i]), getattr(array, "fill_value", None)), 4
+    )
+    with DataLoader(described, 4, num_workers=1, collate_fn=list) as loader:
+        (actual,) = loader.minibatches(None)
+    (expected,) = DataLoader(described, 4, collate_fn=list).minibatches(None)
+    assert actual == expected
+
+
+def test_a_subclass_over_a_memory_map_is_not_read(tmp_path: Path) -> None:
+    """The file has a terabyte, of which nothing is on disk."""
+    array: Any = np.memmap(tmp_path / "map.bin", np.uint8, "w+", shape=(1 << 40,)).view(_Labelled)
+    array[7], array.unit = 7, "metre"
+    described = FromFunction(lambda i: (int(array[i]), array.unit, type(array).__name__), 8)
+    with DataLoader(described, 8, num_workers=1, collate_fn=list) as loader:
+        assert loader.minibatches(None)[0][7] == (7, "metre", "_Labelled")
 
 
 @pytest.mark.parametrize("threads", [1, 3])

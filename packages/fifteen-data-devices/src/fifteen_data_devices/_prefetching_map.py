@@ -87,15 +87,15 @@ def prefetching_map(
     Raises:
         TypeError: if ``inputs`` is no iterable over minibatches, an argument is of the wrong type,
             or, during an iteration, a leaf is of a type that JAX has no arrays of.
-        ValueError: if ``buffer_size`` is less than 1, or, during an iteration, the shape of a leaf
-            does not fit the sharding.
+        ValueError: if ``buffer_size`` is less than 1, ``device`` belongs to another process, or,
+            during an iteration, the shape of a leaf does not fit the sharding.
         OverflowError: during an iteration, if a 64-bit integer does not fit in 32 bits.
 
     Example:
         >>> import jax
         >>> import numpy as np
         >>> minibatches = [np.ones(3), np.zeros(3)]
-        >>> for minibatch in prefetching_map(minibatches, jax.devices()[0]):
+        >>> for minibatch in prefetching_map(minibatches, jax.local_devices()[0]):
         ...     print(minibatch.sum())
         3.0
         0.0
@@ -148,11 +148,23 @@ def _check_device(device: Any) -> None:
         raise TypeError(f"`device` must be a device or a sharding, got {device!r}{hint}")
     import jax
 
-    if isinstance(device, jax.Device | jax.sharding.Sharding):
+    if isinstance(device, jax.Device):
+        if device.process_index != jax.process_index():
+            raise ValueError(
+                f"`device` must be one of this process, number {jax.process_index()}, got "
+                f"{device} of process {device.process_index}; pick one of `jax.local_devices()`"
+            )
+        return
+    if isinstance(device, jax.sharding.Sharding):
+        if not device.addressable_devices:
+            raise ValueError(
+                f"`device` must place something on this process, number {jax.process_index()}, got "
+                f"a sharding on devices of other processes: {device}"
+            )
         return
     hint = ""
     if isinstance(device, str):
-        hint = f" {device!r}; pick one of `jax.devices()`"
+        hint = f" {device!r}; pick one of `jax.local_devices()`"
     elif isinstance(device, jax.sharding.Mesh):
         hint = "; wrap it: `NamedSharding(mesh, P(...))`"
     elif isinstance(device, Sequence):

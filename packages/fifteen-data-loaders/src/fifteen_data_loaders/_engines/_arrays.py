@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fifteen_data_loaders._order._plan import Request
 from fifteen_data_loaders._samples._buffers import Recycler
+from fifteen_data_loaders._samples._collate import is_masked
 from fifteen_data_loaders._samples._trees import build, columns, leaf_paths, structure_of
 
 
@@ -105,6 +106,11 @@ def _checked_leaf(path: str, leaf: Any) -> Any:
             )
     if leaf.ndim == 0:
         raise _scalar_error(path, leaf)
+    if is_masked(leaf):
+        raise TypeError(
+            f"every leaf of `dataset` must be a NumPy or JAX array without a mask, got a masked "
+            f"array at dataset{path}: pass its data and its mask as two leaves"
+        )
     return leaf
 
 

@@ -1,5 +1,6 @@
 """Default collation: samples with leaves of one shape become a minibatch, stacked along axis 0."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -77,6 +78,11 @@ class Collator:
     def _stack_leaf(self, column: list[Any], path: str, indices: Sequence[int]) -> NDArray[Any]:
         if isinstance(column[0], Mapping):
             raise _mapping_error(path, column[0])
+        # What is exactly an array, as nearly all leaves are, has no mask.
+        if any(issubclass(kind, np.ndarray) for kind in {*map(type, column)} - {np.ndarray}):
+            for index, leaf in zip(indices, column, strict=True):
+                if is_masked(leaf):
+                    raise _mask_error(path, index)
         try:
             arrays = [np.asarray(leaf) for leaf in column]
         except Exception as error:
@@ -91,6 +97,17 @@ class Collator:
         stacked = self._recycler.empty((len(arrays), *shape), dtype)
         write_rows(stacked, arrays)
         return stacked
+
+
+def is_masked(leaf: Any) -> bool:
+    """Whether a leaf is a masked array, and something in it is masked."""
+    if type(leaf) is np.ndarray or not isinstance(leaf, np.ndarray):
+        return False
+    masked = sys.modules.get("numpy.ma")  # Which NumPy imports when it is first used.
+    if masked is None or not isinstance(leaf, masked.MaskedArray):
+        return False
+    # As bytes, since the mask of a structured array has its fields.
+    return bool(np.frombuffer(masked.getmask(leaf).tobytes(), np.uint8).any())
 
 
 def stacks_unchanged(dtype: np.dtype[Any]) -> bool:
@@ -145,6 +162,13 @@ def _mapping_error(path: str, leaf: object) -> TypeError:
     return TypeError(
         f"a mapping must be a dict or registered with JAX to be stacked, got a "
         f"{type(leaf).__name__} at sample{path}: return dict(...) of it"
+    )
+
+
+def _mask_error(path: str, index: int) -> TypeError:
+    return TypeError(
+        f"a masked array cannot be stacked without losing its mask, got one at sample{path} of "
+        f"sample {index}: return its data and its mask as two leaves, or pass a `collate_fn`"
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fifteen_data_loaders._samples._buffers import aligned
-from fifteen_data_loaders._samples._collate import stacks_unchanged, write_rows
+from fifteen_data_loaders._samples._collate import is_masked, stacks_unchanged, write_rows
 from fifteen_data_loaders._samples._trees import (
     LEAF,
     SCALAR_TYPES,
@@ -156,6 +156,8 @@ def _write_leaf(leaf: LeafLayout, rows: NDArray[Any], column: list[Any]) -> None
         or issubclass(kind, np.generic)
         for kind in types
     ):
+        if leaf.leaf_type is not None and any(map(is_masked, column)):
+            raise StructureMismatchError  # The parent refuses it.
         arrays = [np.asarray(value) for value in column]
     else:
         raise StructureMismatchError

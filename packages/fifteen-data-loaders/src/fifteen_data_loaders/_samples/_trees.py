@@ -87,7 +87,8 @@ def _structure_by_jax(sample: Any) -> Structure:
     paths_and_children, treedef = jax.tree_util.tree_flatten_with_path(
         sample, is_leaf=lambda node: node is not sample
     )
-    if jax.tree_util.treedef_is_leaf(treedef):
+    # Not `treedef_is_leaf()`, which is true of containers without children, too.
+    if paths_and_children and paths_and_children[0][1] is sample:
         return Structure(LEAF, leaf_type=type(sample))
     return Structure(
         REGISTERED,
@@ -164,7 +165,7 @@ def _columns_by_jax(
     treedef = structure.registered
     try:
         rows = [treedef.flatten_up_to(sample) for sample in samples]
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # Also of comparing what is static, such as arrays.
         raise StructureMismatchError from error
     gathered: list[list[Any]] = []
     for child, column in zip(structure.children, zip(*rows, strict=True), strict=True):
@@ -230,13 +231,20 @@ def same_structure(first: Structure, second: Structure) -> bool:
     """Compare two structures, dicts by their keys in any order."""
     if first.kind is not second.kind or len(first.keys) != len(second.keys):
         return False
-    if first.registered != second.registered:
+    if not _are_equal(first.registered, second.registered):
         return False
     by_key = dict(zip(second.keys, second.children, strict=True))
     return all(
         key in by_key and same_structure(child, by_key[key])
         for key, child in zip(first.keys, first.children, strict=True)
     )
+
+
+def _are_equal(first: Any, second: Any) -> bool:
+    try:
+        return bool(first == second)
+    except Exception:  # Of comparing what is static, such as arrays.
+        return False
 
 
 def _describe(structure: Structure) -> str:

@@ -75,7 +75,7 @@ def diagnose(
     _check(loader, step, seconds)
     import jax
 
-    target = jax.devices()[0] if device is None else device
+    target = jax.local_devices()[0] if device is None else device
     return _Examination(loader, step, seconds, target, progress or _ignore).diagnosis()
 
 

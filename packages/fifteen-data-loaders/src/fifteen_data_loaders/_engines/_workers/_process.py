@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from enum import Enum
 from typing import NamedTuple
 
 from fifteen_data_loaders._engines._workers._descriptors import keep_open, open_memory
@@ -39,6 +40,18 @@ _UNLESS_SET = {
 }
 
 
+_JAX_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_explicit_x64_dtypes",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+    "jax_threefry_partitionable",
+)
+"""Those that change what samples are."""
+
+
 class Surroundings(NamedTuple):
     """What a worker takes over from the process that constructed the loader, as it was then."""
 
@@ -56,11 +69,24 @@ class Surroundings(NamedTuple):
             directory = None
         # The import system passes over entries that are no strings.
         path = [str(entry) or directory or "" for entry in sys.path if isinstance(entry, str)]
-        environment = {**_UNLESS_SET, **os.environ, **_ALWAYS}
+        environment = {**_UNLESS_SET, **os.environ, **_jax_settings(), **_ALWAYS}
         if environment["PYTHONHASHSEED"] == "random":
             environment["PYTHONHASHSEED"] = _UNLESS_SET["PYTHONHASHSEED"]
         argv = [str(argument) for argument in getattr(sys, "argv", [])]
         return cls(environment, directory, path, argv)
+
+
+def _jax_settings() -> dict[str, str]:
+    """Returns the settings of this process's jax as variables that a worker's jax reads."""
+    jax = sys.modules.get("jax")
+    # As of now, and in this thread: `jax.enable_x64()` may be entered around a loader.
+    settings = {name: getattr(jax.config, name, None) for name in _JAX_SETTINGS} if jax else {}
+    return {
+        name.upper(): value.name.lower() if isinstance(value, Enum) else str(value)
+        for name, value in settings.items()
+        # As the text of a variable, `None` would be refused.
+        if value is not None
+    }
 
 
 class WorkerProcess:

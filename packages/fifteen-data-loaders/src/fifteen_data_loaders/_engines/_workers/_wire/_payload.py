@@ -39,6 +39,9 @@ _LOCK = threading.RLock()
 own while it is pickled."""
 
 
+_MEMMAP_FIELDS = {"_mmap", "filename", "offset", "mode"}
+
+
 class Pickled(NamedTuple):
     """A payload that was written, and what was noticed on the way."""
 
@@ -207,8 +210,21 @@ def _reduce_memmap(array: NDArray[Any]) -> tuple[Any, ...] | None:
         array.dtype,
         array.shape,
         array.strides,
-        type(array) is np.memmap,
+        type(array),
+        _own_fields(getattr(array, "__dict__", {})),
     )
+
+
+def _own_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a subclass knows beside its memory, such as the mask of a masked array.
+
+    The fields of a memmap, of which masked arrays keep copies, are those of the one that is opened.
+    """
+    return {
+        name: _own_fields(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if name not in _MEMMAP_FIELDS
+    }
 
 
 def _open_memmap(
@@ -220,11 +236,17 @@ def _open_memmap(
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
     strides: tuple[int, ...],
-    as_memmap: bool,
+    kind: type[NDArray[Any]],
+    fields: dict[str, Any],
 ) -> NDArray[Any]:
     memory = np.memmap(filename, np.uint8, mode, start, (nbytes,))
     item = memory[first : first + dtype.itemsize].view(dtype)
-    return np.lib.stride_tricks.as_strided(item, shape, strides, subok=as_memmap)
+    array = np.lib.stride_tricks.as_strided(item, shape, strides, subok=kind is not np.ndarray)
+    if type(array) is not kind:
+        array = array.view(kind)
+    if fields:
+        vars(array).update(fields)
+    return array
 
 
 def _unpicklable(dataset: Any, collate_fn: Any, error: Exception) -> TypeError:
