@@ -3,8 +3,9 @@
 import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 # jax reads both once, when it is first imported.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -41,8 +42,8 @@ _FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report: Any = yield
     item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
     return report
 

@@ -4,7 +4,6 @@ import ast
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,7 +66,7 @@ def _look_up(path: str) -> Any:
     return value
 
 
-def _public_functions(value: Any) -> list[tuple[str, Callable[..., Any]]]:
+def _public_functions(value: Any) -> list[tuple[str, Any]]:
     """What a class defines for its users: methods, properties and the dunders that it documents."""
     return [
         (name, member)

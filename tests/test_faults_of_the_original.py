@@ -1,5 +1,7 @@
 """The five faults of the first `fifteen.data`, whose API this is."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ def test_prefetching_keeps_the_order() -> None:
 def test_sharding_works_on_todays_jax() -> None:
     """It called a function that jax has removed."""
     devices = jax.devices()
+    minibatch: Any
     (minibatch,) = sharding_map([np.arange(8)], devices)
     assert minibatch.shape == (4, 2)
     for index, device in enumerate(devices):
@@ -44,7 +47,7 @@ def test_sharding_works_on_todays_jax() -> None:
 def test_an_exception_in_a_worker_is_raised() -> None:
     """It hung the loop for ever."""
     with DataLoader(_Fails(), 4, num_workers=2) as loader:
-        iteration = iter(loader.minibatches(None))
+        iteration: Any = iter(loader.minibatches(None))
         assert next(iteration).tolist() == [0, 1, 2, 3]
         with pytest.raises(ValueError, match="bad sample"):
             next(iteration)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,7 +176,8 @@ def test_what_other_programs_keep_in_shared_memory_is_not_left(tmp_path: Path) -
 
 def test_what_only_the_collector_frees_is_not_left(no_leftovers: None) -> None:
     class Node:
-        pass
+        itself: Any
+        mapping: Any
 
     node = Node()
     node.itself = node

@@ -11,7 +11,7 @@ that the processes that peers start, which import this module, need not import t
 import importlib
 import itertools
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,10 @@ def pytorch_fork(*arguments: Any) -> Epochs:
 
 def pytorch_documented(*arguments: Any) -> Epochs:
     """PyTorch with the collation that the documentation of JAX gives for it."""
-    return _pytorch("forkserver", *arguments, collate_fn=_documented_collate)
+    dataset, minibatch_size, num_workers, num_threads = arguments
+    return _pytorch(
+        "forkserver", dataset, minibatch_size, num_workers, num_threads, _documented_collate
+    )
 
 
 def pytorch_tensors(*arguments: Any) -> Epochs:
@@ -101,7 +104,10 @@ def pytorch_tensors(*arguments: Any) -> Epochs:
     from torch.utils._pytree import tree_map
     from torch.utils.data import default_collate
 
-    epochs = _pytorch("forkserver", *arguments, collate_fn=default_collate)
+    dataset, minibatch_size, num_workers, num_threads = arguments
+    epochs = _pytorch(
+        "forkserver", dataset, minibatch_size, num_workers, num_threads, default_collate
+    )
     return lambda seed: (tree_map(np.asarray, minibatch) for minibatch in epochs(seed))
 
 
@@ -174,7 +180,7 @@ def _pytorch(
     return lambda seed: iter(loader)
 
 
-def _numpy_collate(samples: list[Any]) -> Any:
+def _numpy_collate(samples: Sequence[Any]) -> Any:
     """Stacks arrays and tuples of them, as tutorials of JAX do with PyTorch's loader."""
     if isinstance(samples[0], tuple):
         return tuple(map(_numpy_collate, zip(*samples, strict=True)))

@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measure(
-    parallel: dict[str, int], count: int, seconds: float, epoch_count: int
+    parallel: dict[str, Any], count: int, seconds: float, epoch_count: int
 ) -> dict[str, float | bool]:
     """Time epochs of one kind of loader, and in turn with them its loading and the steps alone."""
     import jax

@@ -57,7 +57,7 @@ def judge(target: Target, runs: Runs) -> Finding:
 
 def targets_table(findings: Iterable[Finding]) -> str:
     """The targets, the one that is missed by most first."""
-    rows = [("target", "measured", "bound", "peer", "x peer", "x bound", "")]
+    rows: list[tuple[str, ...]] = [("target", "measured", "bound", "peer", "x peer", "x bound", "")]
     for finding in sorted(findings, key=lambda each: each.score or 0):
         ratio = finding.measured / finding.reference if finding.reference else None  # type: ignore[operator]
         figures = (finding.measured, finding.bound, finding.reference, ratio, finding.score)
@@ -68,7 +68,9 @@ def targets_table(findings: Iterable[Finding]) -> str:
 
 def runs_table(experiments: Iterable[Experiment], results: dict[str, Runs]) -> str:
     """Every figure of every entry: median, smallest and largest."""
-    rows = [("experiment", "entry", "figure", "median", "min", "max", "others busy")]
+    rows: list[tuple[str, ...]] = [
+        ("experiment", "entry", "figure", "median", "min", "max", "others busy")
+    ]
     for experiment in experiments:
         for name, runs in results[experiment.name].items():
             busy = max((run["others_busy"] for run in runs), default=0.0)

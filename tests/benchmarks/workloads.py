@@ -7,6 +7,7 @@ between two of them is an experiment of its own.
 import sys
 import time
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ class ReadyImages:
     """Float32 images that lie in memory, to be stacked and nothing else. 38 MB for 64 of them."""
 
     def __init__(self, image_count: int = 64) -> None:
-        self.images = [
-            np.full((224, 224, 3), number, np.float32) + np.arange(3, dtype=np.float32)
+        self.images: list[NDArray[np.float32]] = [
+            np.full((224, 224, 3), number, np.float32) + np.arange(3).astype(np.float32)
             for number in range(image_count)
         ]
 
@@ -59,8 +60,8 @@ class CompressedImages:
     def __init__(self, sample_count: int = _MANY) -> None:
         self.sample_count = sample_count
         self.compressed = [_compressed_image(number) for number in range(64)]
-        self.mean = np.float32([123.7, 116.3, 103.5])
-        self.scale = 1 / np.float32([58.4, 57.1, 57.4])
+        self.mean: Any = np.array([123.7, 116.3, 103.5], np.float32)
+        self.scale: Any = 1 / np.array([58.4, 57.1, 57.4], np.float32)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], int]:
         raw = zlib.decompress(self.compressed[index % 64])
@@ -95,7 +96,7 @@ class Small:
 class Imports(Small):
     """Says of every sample whether the process that loaded it has imported jax."""
 
-    def __getitem__(self, index: int) -> np.int64:
+    def __getitem__(self, index: int) -> Any:
         return np.int64("jax" in sys.modules)
 
 

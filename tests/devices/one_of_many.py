@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from logging.handlers import QueueHandler
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -72,7 +72,8 @@ def placed(sharding: NamedSharding) -> Iterable[Any]:
 def with_scalars() -> Iterable[Any]:
     inputs = [{**minibatch, "scale": 2.0} for minibatch in shard_of(flat())]
     shardings = {"x": flat(), "y": flat(), "scale": flat(P())}
-    return sharding_map(inputs, shardings, shard=tuple(process_shard(flat()).values()))
+    shard: Any = tuple(process_shard(flat()).values())
+    return sharding_map(inputs, shardings, shard=shard)
 
 
 def rows_on_every_process() -> Iterable[Any]:
@@ -103,6 +104,7 @@ def used_in_place() -> Iterable[Any]:
     memory = np.zeros((9, 16), np.float32)
     rows = memory.ravel()[-memory.ctypes.data % 64 // 4 :][: 8 * 16].reshape(8, 16)
     process, count = jax.process_index(), jax.process_count()
+    placed: Any
     (placed,) = sharding_map([rows], flat(), shard=(process, count))
     starts = [
         (shard.data.unsafe_buffer_pointer() - rows.ctypes.data) // (16 * 4)
@@ -270,9 +272,9 @@ def describe(leaf: jax.Array) -> dict[str, Any]:
 
 def messages(log: QueueHandler) -> list[str]:
     """Returns what was logged since the last time."""
-    said = list[str]()
-    while not log.queue.empty():
-        said.append(log.queue.get().getMessage())
+    said, queue = list[str](), cast("SimpleQueue[Any]", log.queue)
+    while not queue.empty():
+        said.append(queue.get().getMessage())
     return said
 
 

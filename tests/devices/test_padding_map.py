@@ -11,8 +11,8 @@ from tests.devices.stand_ins import Minibatches, MinibatchRun
 
 
 def test_a_short_minibatch_is_filled_up_with_its_last_row() -> None:
-    whole = {"x": np.arange(8.0).reshape(4, 2), "y": (np.arange(4), None), "scale": 3}
-    short = {"x": np.arange(4.0).reshape(2, 2), "y": (np.arange(2), None), "scale": 4}
+    whole: Any = {"x": np.arange(8.0).reshape(4, 2), "y": (np.arange(4), None), "scale": 3}
+    short: Any = {"x": np.arange(4.0).reshape(2, 2), "y": (np.arange(2), None), "scale": 4}
     (first, first_mask), (second, second_mask) = padding_map([whole, short])
     assert first is whole
     assert first_mask.tolist() == [True] * 4
@@ -46,7 +46,7 @@ def test_what_no_device_takes_is_filled_up_too() -> None:
 
 
 def test_a_minibatch_without_rows_is_filled_with_zeros() -> None:
-    empty = {"x": np.ones((0, 3), np.float16), "y": np.zeros(0, np.int8)}
+    empty: Any = {"x": np.ones((0, 3), np.float16), "y": np.zeros(0, np.int8)}
     ((minibatch, mask),) = padding_map([empty], 2)
     assert minibatch["x"].tolist() == [[0, 0, 0]] * 2
     assert (minibatch["x"].dtype, minibatch["y"].dtype) == (np.float16, np.int8)
@@ -116,7 +116,7 @@ def test_a_resumed_iteration_keeps_its_shape() -> None:
 
 
 def test_it_is_sliced_as_its_input_is() -> None:
-    padded = padding_map(Minibatches(20, 8))
+    padded: Any = padding_map(Minibatches(20, 8))
     minibatch, mask = padded[-1]
     assert (len(minibatch["y"]), int(mask.sum())) == (8, 4)
     assert [len(mask) for _, mask in padded[1:]] == [8, 8]

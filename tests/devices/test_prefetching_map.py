@@ -36,7 +36,7 @@ def test_a_sized_iterator_becomes_a_sized_iterator() -> None:
             return self.stop
 
     for buffer_size in BUFFER_SIZES:
-        minibatches = prefetching_map(Sized(4), buffer_size=buffer_size)
+        minibatches: Any = prefetching_map(Sized(4), buffer_size=buffer_size)
         assert iter(minibatches) is minibatches
         assert len(minibatches) == 4
         assert list(minibatches) == [0, 1, 2, 3]
@@ -86,7 +86,9 @@ def test_none_passes_on_the_very_same_objects() -> None:
 @pytest.mark.parametrize("buffer_size", BUFFER_SIZES)
 def test_leaves_are_committed_to_the_device(buffer_size: int) -> None:
     device = jax.devices()[2]
-    minibatches = [{"x": np.full((4, 2), i, np.float32), "y": (i, None)} for i in range(4)]
+    minibatches: list[Any] = [
+        {"x": np.full((4, 2), i, np.float32), "y": (i, None)} for i in range(4)
+    ]
     for i, minibatch in enumerate(prefetching_map(minibatches, device, buffer_size)):
         assert minibatch["x"].devices() == {device}
         assert minibatch["x"].committed
@@ -104,7 +106,7 @@ def test_any_sharding_will_do_for_a_device() -> None:
         NamedSharding(mesh, PartitionSpec()),
         jax.sharding.SingleDeviceSharding(devices[1]),
     ]:
-        x = np.arange(8.0, dtype=np.float32).reshape(4, 2)
+        x: Any = np.arange(8.0, dtype=np.float32).reshape(4, 2)
         (placed,) = prefetching_map([x], sharding)
         assert placed.sharding == sharding
         assert np.array_equal(placed, x)

@@ -66,7 +66,7 @@ def test_a_state_need_not_be_a_dict() -> None:
         def get_state(self) -> Any:
             return str(self.step).encode()
 
-    train = prefetching_map(Opaque())
+    train: Any = prefetching_map(Opaque())
     next(train)
     assert train.get_state() == b"1"
 

@@ -5,7 +5,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -171,7 +171,8 @@ def test_an_error_that_is_no_exception_arrives_too(kind: type[BaseException]) ->
 
 
 def test_an_error_in_the_transfer_comes_in_its_place() -> None:
-    train = prefetching_map([1, "two", 3], jax.devices()[0], buffer_size=3)
+    inputs: list[Any] = [1, "two", 3]
+    train = prefetching_map(inputs, jax.devices()[0], buffer_size=3)
     iterator = iter(train)
     assert int(next(iterator)) == 1
     with pytest.raises(TypeError, match=r"^`minibatch` cannot be put on a device"):
@@ -194,8 +195,7 @@ def test_after_an_error_the_map_is_freed_without_the_garbage_collector() -> None
 
 @pytest.mark.parametrize("repetition", range(5))
 def test_ctrl_c_in_next_leaves_the_map_usable(repetition: int) -> None:
-    main = threading.main_thread().ident
-    assert main is not None
+    main = cast(int, threading.main_thread().ident)
     interrupted = threading.Event()
 
     def interrupt(*_: object) -> None:

@@ -45,6 +45,7 @@ def test_rows_are_divided_among_devices_in_order(count: int) -> None:
 
 def test_what_is_divided_feeds_jit_and_pmap_and_shard_map() -> None:
     x = np.arange(8, dtype=np.float32)
+    placed: Any
     (placed,) = sharding_map([x], jax.devices()[:4])
     expected = x.reshape(4, 2) * 2
     assert np.array_equal(jax.jit(lambda rows: rows * 2)(placed), expected)
@@ -64,6 +65,7 @@ def test_what_is_divided_feeds_jit_and_pmap_and_shard_map() -> None:
 def test_a_named_sharding_gives_global_arrays(kind: AxisType, spec: PartitionSpec) -> None:
     sharding = NamedSharding(mesh_of(2, 2, kind=kind), spec)
     x = np.arange(16.0, dtype=np.float32).reshape(8, 2)
+    minibatch: Any
     (minibatch,) = sharding_map([{"x": x}], sharding)
     assert minibatch["x"].sharding == sharding
     assert np.array_equal(minibatch["x"], x)
@@ -79,6 +81,7 @@ def test_a_prefix_of_shardings_places_leaves_of_different_rank() -> None:
         "labels": (np.zeros(4), None, {"weights": np.zeros((4, 2))}),
         "scale": 2.0,
     }
+    placed: Any
     (placed,) = sharding_map([minibatch], {"tokens": both, "labels": rows, "scale": nowhere})
     assert placed["tokens"].sharding == both
     assert placed["labels"][0].sharding == rows
@@ -120,7 +123,7 @@ def test_arrays_that_are_on_a_device_can_be_divided() -> None:
 
 
 def test_it_is_sized_and_sliced_and_started_anew_as_its_input_is() -> None:
-    minibatches = sharding_map(Minibatches(32, 8), jax.devices()[:2])
+    minibatches: Any = sharding_map(Minibatches(32, 8), jax.devices()[:2])
     assert (len(minibatches), len(minibatches[1:])) == (4, 3)
     assert minibatches[-1]["y"].tolist() == [[24, 25, 26, 27], [28, 29, 30, 31]]
     first = [minibatch["y"].tolist() for minibatch in minibatches]

@@ -182,7 +182,7 @@ def test_a_dataset_that_cannot_go_to_workers_is_tried_without() -> None:
 
 def test_workers_are_started_for_what_is_tried_and_nothing_else() -> None:
     """Others would disturb the measurement. Every loader with workers pickles its dataset once."""
-    pickled = []
+    pickled: list[None] = []
 
     class Numbers:
         def __getstate__(self) -> dict[str, Any]:

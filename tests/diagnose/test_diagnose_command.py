@@ -191,7 +191,7 @@ def test_an_error_of_the_dataset_keeps_its_traceback() -> None:
 
 class Broken:
     def __getitem__(self, index: int, /) -> Any:
-        return {}[index]
+        return dict[int, Any]()[index]
 
     def __len__(self) -> int:
         return 2

@@ -15,7 +15,7 @@ from fifteen_data_loaders import DataLoader
 from tests.libraries.same_data import check
 
 
-class Lines(torch.utils.data.Dataset[Any]):
+class Lines(torch.utils.data.Dataset[Any]):  # type: ignore[misc] # torch is not there for mypy.
     def __getitem__(self, index: int) -> Any:
         return {"x": torch.full((3,), float(index)), "y": index}
 

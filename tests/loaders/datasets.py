@@ -76,7 +76,10 @@ class BatchedDrawing(Drawing):
     def __getitems__(self, indices: list[int]) -> list[tuple[int, float, float, float]]:
         firsts = [sample_rng(index).random() for index in indices]
         seconds = [sample_rng(index).random() for index in indices]
-        return [(i, *draws, 0.0) for i, *draws in zip(indices, firsts, seconds, strict=True)]
+        return [
+            (i, first, second, 0.0)
+            for i, first, second in zip(indices, firsts, seconds, strict=True)
+        ]
 
 
 def collate_drawing(samples: list[Any]) -> Any:
@@ -109,18 +112,20 @@ def squares_in_memory() -> dict[str, Any]:
 
 Variant = Callable[..., Any]
 
+
+def _variant(dataset: Any, **options: Any) -> Variant:
+    new: Any = DataLoader
+    return lambda *args, **kwargs: new(dataset, *args, **options, **kwargs)
+
+
 # Each one takes `minibatch_size` and what all loaders take by keyword.
 VARIANTS: dict[str, Variant] = {
-    "inline": lambda *args, **kwargs: DataLoader(Squares(), *args, **kwargs),
-    "batched": lambda *args, **kwargs: DataLoader(BatchedSquares(), *args, **kwargs),
-    "threads": lambda *args, **kwargs: DataLoader(Squares(), *args, num_threads=3, **kwargs),
-    "workers": lambda *args, **kwargs: DataLoader(Squares(), *args, num_workers=2, **kwargs),
-    "threads in workers": lambda *args, **kwargs: DataLoader(
-        Squares(), *args, num_workers=1, num_threads=3, **kwargs
-    ),
-    "batched in workers": lambda *args, **kwargs: DataLoader(
-        BatchedSquares(), *args, num_workers=1, **kwargs
-    ),
+    "inline": _variant(Squares()),
+    "batched": _variant(BatchedSquares()),
+    "threads": _variant(Squares(), num_threads=3),
+    "workers": _variant(Squares(), num_workers=2),
+    "threads in workers": _variant(Squares(), num_workers=1, num_threads=3),
+    "batched in workers": _variant(BatchedSquares(), num_workers=1),
     "in memory": lambda *args, **kwargs: InMemoryDataLoader(squares_in_memory(), *args, **kwargs),
 }
 

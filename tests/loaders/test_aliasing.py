@@ -40,7 +40,7 @@ def _dlpack_of_jax(minibatch: _Array) -> Any:
     return jax.dlpack.from_dlpack(minibatch)
 
 
-_WAYS: dict[str, Callable[[_Array], Any]] = {
+_WAYS: dict[str, Callable[[Any], Any]] = {
     "itself": lambda minibatch: minibatch,
     "slice": lambda minibatch: minibatch[:, 5:7],
     "transposed row": lambda minibatch: minibatch.T[3:4].T,

@@ -3,12 +3,17 @@
 import re
 from typing import Any
 
+import fifteen_data_loaders
 import jax
 import numpy as np
 import pytest
-from fifteen_data_loaders import DataLoader, InMemoryDataLoader, cycled_minibatches
 
 from tests.loaders.datasets import Squares
+
+# Without their types, since type checkers refuse most of what is tried here.
+DataLoader: Any = fifteen_data_loaders.DataLoader
+InMemoryDataLoader: Any = fifteen_data_loaders.InMemoryDataLoader
+cycled_minibatches: Any = fifteen_data_loaders.cycled_minibatches
 
 DATA = list(range(10))
 ROWS = np.zeros((10, 2))

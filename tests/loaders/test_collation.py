@@ -20,11 +20,12 @@ pytestmark = pytest.mark.usefixtures("no_leftovers")
 @pytest.fixture(params=["threads", "workers", "custom collate in workers"])
 def other(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Returns a function that makes a loader of another kind than the inline one."""
-    options: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "threads": {"num_threads": 3},
         "workers": {"num_workers": 1},
         "custom collate in workers": {"num_workers": 1, "collate_fn": list},
-    }[request.param]
+    }
+    options = kinds[request.param]
     made = []
 
     def make(dataset: Any, minibatch_size: int) -> tuple[Any, Any]:
@@ -54,7 +55,7 @@ def test_leaves_are_stacked_as_numpy_does(kind: str) -> None:
     """Every leaf goes through np.asarray, then all through np.stack."""
     samples = [KINDS[kind](index) for index in range(23)]
     is_object = kind == "object"
-    expected = (
+    expected: Any = (
         np.stack([np.asarray(sample) for sample in samples])
         if is_object
         else jax.tree.map(lambda *leaves: np.stack([np.asarray(x) for x in leaves]), *samples)
@@ -65,7 +66,8 @@ def test_leaves_are_stacked_as_numpy_does(kind: str) -> None:
     ):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
-    assert jax.tree.structure(minibatch) == jax.tree.structure(expected)
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (minibatch, expected)]
+    assert structures[0] == structures[1]
 
 
 # Lambdas travel by value: workers need not import this module, and jax with it.

@@ -356,7 +356,7 @@ def test_a_worker_that_dies_is_replaced(
 ) -> None:
     """Nothing is lost or doubled, and a warning is logged."""
     dataset = _DiesOnce(tmp_path / "marker", ENDINGS[ending][0], times=2)
-    more = {"collate_fn": np.array} if collate else {}
+    more: dict[str, Any] = {"collate_fn": np.array} if collate else {}
     with DataLoader(dataset, 4, num_workers=2, drop_last=False, **more) as loader:
         minibatches = [minibatch.tolist() for minibatch in loader.minibatches(None)]
     assert minibatches == [list(range(i, min(i + 4, 23))) for i in range(0, 23, 4)]
@@ -372,7 +372,7 @@ def test_a_worker_that_dies_is_replaced(
 def test_the_third_death_over_one_sample_is_an_error(tmp_path: Path, collate: bool) -> None:
     """At the minibatch's place; the loader goes on."""
     dataset = _DiesOnce(tmp_path / "marker", ENDINGS["os._exit"][0], times=3)
-    more = {"collate_fn": np.array} if collate else {}
+    more: dict[str, Any] = {"collate_fn": np.array} if collate else {}
     with DataLoader(dataset, 4, num_workers=2, **more) as loader:
         iteration = iter(loader.minibatches(None))
         assert [next(iteration).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -445,7 +445,7 @@ def test_a_worker_that_cannot_start_is_an_error_with_what_it_printed() -> None:
 def test_a_worker_that_hangs_is_killed_after_the_timeout(tmp_path: Path, stop: bool) -> None:
     """The next attempt succeeds, for the sample hangs once only."""
     ending = (lambda: os.kill(os.getpid(), signal.SIGSTOP)) if stop else (lambda: time.sleep(1000))
-    dataset = _DiesOnce(tmp_path / "marker", ending, times=1)
+    dataset: Any = _DiesOnce(tmp_path / "marker", ending, times=1)
     with DataLoader(dataset, 4, num_workers=2, timeout=5.0) as loader:
         # On a busy machine workers may take longer than that to start.
         while True:

@@ -171,8 +171,7 @@ def test_shards_put_together_are_the_whole(make: _Makes, shard_count: int, drop_
         make(drop_last=drop_last, shard_index=index, shard_count=shard_count).minibatches(5)
         for index in range(shard_count)
     ]
-    for parts in zip(make(drop_last=drop_last).minibatches(5), *shards, strict=True):
-        whole, *parts = parts
+    for whole, *parts in zip(make(drop_last=drop_last).minibatches(5), *shards, strict=True):
         for name, leaf in whole.items():
             together = np.concatenate([part[name] for part in parts])
             assert all(part[name].dtype == leaf.dtype for part in parts)

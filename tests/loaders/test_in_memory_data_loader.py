@@ -54,7 +54,7 @@ def test_the_documented_attributes() -> None:
 @pytest.mark.parametrize("seed", [None, 5])
 def test_rows_of_all_leaves_stay_together(seed: int | None) -> None:
     rows = np.arange(1000)
-    dataset = {"a": rows, "b": (np.stack([rows] * 3, axis=1), [rows.astype("<U4")]), "c": None}
+    dataset: Any = {"a": rows, "b": (np.stack([rows] * 3, axis=1), [rows.astype("<U4")]), "c": None}
     for minibatch in InMemoryDataLoader(dataset, 64).minibatches(seed):
         a, (b, (c,)) = minibatch["a"], minibatch["b"]
         np.testing.assert_array_equal(b, np.stack([a] * 3, axis=1))

@@ -34,7 +34,7 @@ def _load(index: int) -> Any:
 
 
 def _receive(iteration: Iterator[Any], interrupts: list[None]) -> list[list[int]]:
-    received = []
+    received: list[list[int]] = []
     while True:
         try:
             minibatch = next(iteration)

@@ -137,7 +137,7 @@ def test_an_error_of_a_start_costs_no_minibatch(tmp_path: Path) -> None:
     received: list[int] = []
     failed = False
     with DataLoader(_OneStarts(tmp_path), 4, num_workers=2) as loader:
-        iteration = iter(loader.minibatches(None))
+        iteration: Any = iter(loader.minibatches(None))
         while len(received) < 40:
             try:
                 received += next(iteration).tolist()
@@ -186,7 +186,7 @@ class _NoThreads(FromFunction):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-        def start(thread: threading.Thread) -> None:
+        def start(self: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
         threading.Thread.start = start  # type: ignore[method-assign]

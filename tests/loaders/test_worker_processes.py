@@ -67,7 +67,7 @@ def test_workers_use_one_hash_seed_the_cpu_and_one_thread_each() -> None:
 
 
 def test_the_dataset_is_a_snapshot() -> None:
-    dataset = [1, 2, 3, 4]
+    dataset: list[Any] = [1, 2, 3, 4]
     with DataLoader(dataset, 4, num_workers=1) as loader:
         dataset[0] = 100
         assert loader.minibatches(None)[0].tolist() == [1, 2, 3, 4]
@@ -101,7 +101,7 @@ def test_cached_functions_and_properties_of_local_classes_work() -> None:
         def offset(self) -> int:
             return 10
 
-        def __getitem__(self, index: int) -> int:
+        def __getitem__(self, index: int) -> Any:
             return self.offset + opened(index)
 
         def __len__(self) -> int:
@@ -270,7 +270,7 @@ def test_every_minibatch_of_three_epochs_can_be_held(threads: int) -> None:
         for minibatch, wanted in zip(held, expected, strict=True):
             assert_same(minibatch, wanted)
         held.clear()
-        minibatch = None
+        del minibatch
         for _ in range(3):
             list(loader.minibatches(9))
         for view, wanted in zip(views, expected, strict=True):
