@@ -1,15 +1,22 @@
 """Which room of the loaders' house may look into which: what must never be imported from where."""
 
 import ast
+import operator
 import re
+import statistics
 import subprocess
 import sys
+import time
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import fifteen_data_loaders
 import pytest
+from fifteen_data_loaders import DataLoader
 
+from tests.loaders.datasets import Squares
 from tests.pages import ROOT
 
 _HERE = Path(fifteen_data_loaders.__file__).parent
@@ -78,3 +85,31 @@ def test_a_module_of_an_engine_says_where_it_runs() -> None:
 def test_the_first_thing_that_a_worker_runs_imports_nothing_heavy() -> None:
     code = f"import sys; import {_WORKERS}._child._boot; print('numpy' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+def test_a_minibatch_goes_through_the_house_with_little_back_and_forth(no_leftovers: None) -> None:
+    """A steady one, which is ready when it is asked for: calls of functions in another file."""
+    changes: list[int] = []
+    with DataLoader(Squares(4096), 32, num_workers=2) as loader:
+        pool: Any = loader.workers_state
+        iteration: Any = iter(loader.minibatches(0))
+        for _ in range(60):
+            next(iteration)
+            flight = iteration._ahead[0].loading._flight
+            while not all(pool._board.is_done(run.number) for run in flight.posted):
+                time.sleep(0.001)
+            files: list[str] = []
+
+            def trace(
+                frame: FrameType, event: str, argument: Any, files: list[str] = files
+            ) -> None:
+                if "fifteen_data" in frame.f_code.co_filename:
+                    files.append(frame.f_code.co_filename)
+
+            sys.settrace(trace)
+            try:
+                next(iteration)
+            finally:
+                sys.settrace(None)
+            changes.append(sum(map(operator.ne, files, files[1:])))
+    assert statistics.median(changes[-30:]) <= 40
