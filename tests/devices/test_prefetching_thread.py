@@ -196,6 +196,7 @@ def test_after_an_error_the_map_is_freed_without_the_garbage_collector() -> None
 @pytest.mark.parametrize("repetition", range(5))
 def test_ctrl_c_in_next_leaves_the_map_usable(repetition: int) -> None:
     main = cast(int, threading.main_thread().ident)
+    assert main is not None
     interrupted = threading.Event()
 
     def interrupt(*_: object) -> None:

@@ -113,19 +113,19 @@ def squares_in_memory() -> dict[str, Any]:
 Variant = Callable[..., Any]
 
 
-def _variant(dataset: Any, **options: Any) -> Variant:
+def _variant(dataset: Callable[[], Any], **options: Any) -> Variant:
     new: Any = DataLoader
-    return lambda *args, **kwargs: new(dataset, *args, **options, **kwargs)
+    return lambda *args, **kwargs: new(dataset(), *args, **options, **kwargs)
 
 
 # Each one takes `minibatch_size` and what all loaders take by keyword.
 VARIANTS: dict[str, Variant] = {
-    "inline": _variant(Squares()),
-    "batched": _variant(BatchedSquares()),
-    "threads": _variant(Squares(), num_threads=3),
-    "workers": _variant(Squares(), num_workers=2),
-    "threads in workers": _variant(Squares(), num_workers=1, num_threads=3),
-    "batched in workers": _variant(BatchedSquares(), num_workers=1),
+    "inline": _variant(Squares),
+    "batched": _variant(BatchedSquares),
+    "threads": _variant(Squares, num_threads=3),
+    "workers": _variant(Squares, num_workers=2),
+    "threads in workers": _variant(Squares, num_workers=1, num_threads=3),
+    "batched in workers": _variant(BatchedSquares, num_workers=1),
     "in memory": lambda *args, **kwargs: InMemoryDataLoader(squares_in_memory(), *args, **kwargs),
 }
 
