@@ -63,6 +63,29 @@ def test_an_interrupt_has_everything_posted_again_that_nobody_has() -> None:
         assert home.absorb(flight)
 
 
+def test_an_interrupt_before_a_job_is_written_loses_no_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its place still has the answer to the job that was there before."""
+
+    def interrupt(job: Job) -> None:
+        raise KeyboardInterrupt
+
+    with house(run_length=1) as home:
+        earlier = home.post(0, 1)
+        (job,) = _take_all(home)
+        home.answer(job)
+        assert home.absorb(earlier)
+        with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+            interrupted.setattr(home.board, "write_job", interrupt)
+            home.post(10, 1)
+        (flight,) = home.schedule._flights.values()
+        assert not home.absorb(flight)
+        (job,) = _take_all(home)
+        home.answer(job)
+        assert home.absorb(flight)
+
+
 def test_what_finds_no_place_is_posted_when_there_is_one() -> None:
     with house(run_length=1) as home:
         first, second = home.post(0, PLACES - 1), home.post(PLACES, 3)

@@ -88,7 +88,7 @@ def test_a_boot_record_arrives_and_every_descriptor_is_inherited() -> None:
 def test_a_collated_minibatch_is_in_the_slot_with_its_buffers(
     pickled: bytes, parts: list[bytes], row_count: int
 ) -> None:
-    slot = np.full(content_start(row_count) + collated_nbytes(pickled, parts) + 64, 255, np.uint8)
+    slot = np.full(content_start(row_count) + collated_nbytes(pickled, parts), 255, np.uint8)
     indices_of(slot, row_count)[:] = np.arange(row_count)
     head_nbytes = write_collated(slot, row_count, pickled, [memoryview(part) for part in parts])
     assert head_nbytes > 0

@@ -185,10 +185,10 @@ class Schedule:
             if run.deaths and self._has_suspect_on_its_way():
                 continue
             self._generation += PLACES
-            run.number = self._generation + self._places.pop()
+            number = self._generation + self._places.pop()
             self._board.write_job(
                 Job(
-                    run.number,
+                    number,
                     self._collated,
                     run.first,
                     run.last,
@@ -201,9 +201,11 @@ class Schedule:
                     request.minibatch,
                 )
             )
+            # Not before: until then the place has the answer to an earlier job.
+            run.number = number
             if run is flight.awaited:
-                self._board.await_job(run.number)
-            numbers.append(NUMBER.pack(run.number))
+                self._board.await_job(number)
+            numbers.append(NUMBER.pack(number))
         os.write(self._jobs_in, b"".join(numbers))
 
     def _has_suspect_on_its_way(self) -> bool:

@@ -75,5 +75,5 @@ def read_collated(
 
 def collated_nbytes(pickled: bytes, buffers: Sequence[bytes]) -> int:
     """Returns how many bytes suffice for what `write_collated` writes."""
-    # What the head has beside the pickle are two numbers for each buffer.
-    return sum(map(aligned, map(len, buffers))) + aligned(len(pickled) + 64 * len(buffers))
+    # What the head has beside the pickle are two numbers for each buffer, and what holds them.
+    return sum(map(aligned, map(len, buffers))) + aligned(len(pickled) + 64 * (len(buffers) + 1))
