@@ -76,9 +76,10 @@ def test_an_interrupt_before_a_job_is_written_loses_no_row(
         (job,) = _take_all(home)
         home.answer(job)
         assert home.absorb(earlier)
-        with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as interrupted:
             interrupted.setattr(home.board, "write_job", interrupt)
-            home.post(10, 1)
+            with pytest.raises(KeyboardInterrupt):
+                home.post(10, 1)
         (flight,) = home.schedule._flights.values()
         assert not home.absorb(flight)
         (job,) = _take_all(home)
