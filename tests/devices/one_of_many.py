@@ -22,7 +22,7 @@ from fifteen_data_devices import (
     process_shard,
     sharding_map,
 )
-from fifteen_data_loaders import DataLoader, InMemoryDataLoader, cycled_minibatches
+from fifteen_data_loaders import DataLoader, InMemoryDataLoader, check_resume, cycled_minibatches
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.devices.stand_ins import Minibatches, MinibatchRun
@@ -182,6 +182,13 @@ def real_resumed(kind: Callable[..., Any]) -> Iterable[Any]:
         yield from masked(itertools.islice(train, 3))
 
 
+def resume_checked() -> Iterable[Any]:
+    """Of arrays that span the processes, each looks at its own rows."""
+    loader = real_loader(InMemoryDataLoader, **process_shard(flat()))
+    check_resume(lambda: sharding_map(padding_map(cycled_minibatches(loader, 7)), flat()), 3)
+    return placed(flat())
+
+
 def masked(minibatches: Iterable[Any]) -> Iterable[Any]:
     return ({**minibatch, "mask": mask} for minibatch, mask in minibatches)
 
@@ -219,6 +226,7 @@ CASES: dict[str, Case] = {
     "real resumed, inline": lambda: real_resumed(DataLoader),
     "real resumed, in memory": lambda: real_resumed(InMemoryDataLoader),
     "resumed": resumed,
+    "resume checked": resume_checked,
     "stopped": stopped,
     "sums": sums_of_all_rows,
     "rows on every process": rows_on_every_process,

@@ -122,6 +122,7 @@ def test_the_programs_end_and_leave_nothing(
         "model across, columns",
         "model across pairs",
         "prefetched",
+        "resume checked",
     ],
 )
 def test_many_processes_make_the_minibatches_of_one(

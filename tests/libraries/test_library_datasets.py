@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from fifteen_data_loaders import DataLoader
+from fifteen_data_loaders import DataLoader, sample_rng
 
 from tests.libraries.same_data import check
 
@@ -34,6 +34,25 @@ def test_subsets_and_joins_of_torch_datasets() -> None:
     minibatch = DataLoader(Lines(), 2).minibatches(None)[1]
     np.testing.assert_array_equal(minibatch["x"], np.array([[2.0] * 3, [3.0] * 3], np.float32))
     assert minibatch["y"].tolist() == [2, 3]
+
+
+class Noisy(Lines):
+    def __getitem__(self, index: int) -> Any:
+        return sample_rng().random(2)
+
+
+class NoisyTogether(Noisy):
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [sample_rng(index).random(2) for index in indices]
+
+
+@pytest.mark.parametrize("kind", [Noisy, NoisyTogether])
+def test_subsets_have_the_random_numbers_of_their_samples(kind: type[Noisy]) -> None:
+    """A subset is batched as torch has it, and the dataset below need not be."""
+    half, _ = torch.utils.data.random_split(kind(), [10, 10])
+    quarter = torch.utils.data.Subset(half, range(5))
+    check(_workers(quarter))
+    assert DataLoader(quarter, 5).minibatches(3)[0].shape == (5, 2)
 
 
 @pytest.fixture

@@ -4,10 +4,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from fifteen_data_devices import prefetching_map
-from fifteen_data_loaders import DataLoader, check_resume, cycled_minibatches, sample_rng
+from fifteen_data_loaders import (
+    DataLoader,
+    InMemoryDataLoader,
+    check_resume,
+    cycled_minibatches,
+    sample_rng,
+)
 from fifteen_data_protocols import MinibatchIterator
 
 from tests.loaders.datasets import VARIANTS, FromFunction
@@ -35,6 +42,17 @@ def test_values_are_compared_as_they_are(value: Any) -> None:
 
 def test_numbers_of_the_sample_pass() -> None:
     check_resume(lambda: _iterate(lambda index: sample_rng().random()))
+
+
+def test_jax_keys_are_compared_by_what_they_hold() -> None:
+    keys = jax.random.split(jax.random.key(0), 8)
+    check_resume(lambda: cycled_minibatches(InMemoryDataLoader(keys, 2), 5), 6)
+    load = _changing([1, 2])
+    loader = DataLoader(
+        FromFunction(load, 20), 1, collate_fn=lambda samples: jax.random.key(samples[0])
+    )
+    with pytest.raises(AssertionError, match=r"`minibatch` has other values$"):
+        check_resume(lambda: cycled_minibatches(loader, None), 1)
 
 
 def _changing(samples: list[Any]) -> Callable[[int], Any]:

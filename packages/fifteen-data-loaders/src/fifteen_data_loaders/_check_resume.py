@@ -1,6 +1,7 @@
 """A test for pipelines: do they go on from their states exactly?"""
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -82,16 +83,28 @@ def _difference(first: Any, second: Any) -> str | None:
         return f"`minibatch{path}` was {before}, and is {after} now"
     trees = (columns(structure, [tree], key_order=False) for tree in (first, second))
     for path, leaf, second_leaf in zip(leaf_paths(structure), *trees, strict=True):
-        one, other = np.asarray(leaf[0]), np.asarray(second_leaf[0])
-        if (one.dtype, one.shape) != (other.dtype, other.shape):
-            return f"`minibatch{path}` was {_describe(one)}, and is {_describe(other)} now"
-        if not _are_same(one, other):
+        (was, parts), (now, second_parts) = _read(leaf[0]), _read(second_leaf[0])
+        if was != now:
+            return f"`minibatch{path}` was {was}, and is {now} now"
+        if not all(map(_are_same, parts, second_parts)):
             return f"`minibatch{path}` has other values"
     return None
 
 
-def _describe(array: NDArray[Any]) -> str:
-    return f"{array.dtype} of shape {array.shape}"
+def _read(leaf: Any) -> tuple[str, list[NDArray[Any]]]:
+    """Returns what a leaf is, and the values of it that this process has."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(leaf, jax.Array):
+        array = np.asarray(leaf)
+        return f"{array.dtype} of shape {array.shape}", [array]
+    described = f"{leaf.dtype} of shape {leaf.shape}"
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if leaf.is_fully_addressable:
+        return described, [np.asarray(leaf)]
+    parts = sorted(leaf.addressable_shards, key=lambda shard: shard.device.id)
+    held = [(shard.device.id, shard.index) for shard in parts]
+    return f"{described} with {held} here", [np.asarray(shard.data) for shard in parts]
 
 
 def _are_same(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -1,5 +1,6 @@
 """Loading samples: the same code in the calling process, in its threads and in worker processes."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,8 +40,17 @@ def is_batched(dataset: object) -> bool:
 
     Its class must say so. An attribute may be that of another dataset, to which a wrapper passes on
     what it does not know, and then it knows nothing of what the wrapper does to samples.
+
+    That of a PyTorch ``Subset`` asks the dataset below, which may only know single samples. Then it
+    is asked for those here, since each has random numbers of its own.
     """
-    return hasattr(type(dataset), "__getitems__")
+    own: Any = getattr(type(dataset), "__getitems__", None)
+    if own is None:
+        return False
+    torch = sys.modules.get("torch.utils.data")
+    if torch is not None and own is getattr(torch.Subset, "__getitems__", None):
+        return is_batched(dataset.dataset)  # type: ignore[attr-defined] # A Subset has one.
+    return True
 
 
 def _fetch_together(dataset: Any, indices: list[int], shuffle_seed: int | None) -> list[Any]:
