@@ -1,9 +1,11 @@
 """What a worker takes over from the program around it: streams, signals, paths, directories."""
 
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fifteen_data_loaders import DataLoader
@@ -39,6 +41,58 @@ def test_closed_standard_streams_are_nobodys_business(tmp_path: Path) -> None:
     script.write_text(textwrap.dedent(source))
     subprocess.run(["sh", "-c", f"exec '{sys.executable}' '{script}' 0<&- 1>&- 2>&-"], check=True)
     assert (tmp_path / "rows").read_text() == "[[0, 1, 2, 3], [4, 5, 6, 7]]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("frozen", True), ("executable", ""), ("executable", None)]
+)
+def test_a_program_without_an_interpreter_has_no_workers(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    monkeypatch.setattr(sys, name, value, raising=False)
+    with pytest.raises(ValueError, match=r"^`num_workers` must be 0 in a frozen or embedded"):
+        DataLoader([1, 2], 2, num_workers=2)
+    loader: DataLoader[Any] = DataLoader([1, 2], 2, num_threads=2)
+    assert loader.minibatches(None)[0].tolist() == [1, 2]
+
+
+def test_a_program_that_is_its_own_interpreter_is_not_started_without_end(tmp_path: Path) -> None:
+    """Such as one that Python is embedded in: its workers are the program once more."""
+    program = tmp_path / "program"
+    program.write_text(
+        f"""#!/bin/sh
+echo started >> "{tmp_path}/starts"
+exec "{sys.executable}" "{tmp_path}/script.py"
+"""
+    )
+    program.chmod(0o755)
+    source = f"""
+    import sys
+    from fifteen_data_loaders import DataLoader, WorkerDiedError
+
+    sys.executable = {str(program)!r}
+    loader = DataLoader([1, 2], 2, num_workers=1)
+    try:
+        loader.minibatches(None)[0]
+    except WorkerDiedError as error:
+        print(str(error).splitlines()[-1])
+    """
+    code, out, err = scripts.run(tmp_path, source)
+    assert (code, out) == (
+        0,
+        f"RuntimeError: `num_workers` must be 0 here, got 1: this program was started in the place "
+        f"of a worker process, since `sys.executable` ({program}) is this program and no Python "
+        f"interpreter; `num_threads` works everywhere\n",
+    )
+    assert (tmp_path / "starts").read_text() == "started\n" * 2
+    assert "another one takes its place" in err
+
+
+def test_what_the_dataset_runs_may_have_workers_of_its_own() -> None:
+    """It is no worker, and does not see that it was started by one."""
+    variables = FromFunction(lambda i: int(os.environ.get("FIFTEEN_STARTING_WORKER", 0)) + i, 2)
+    with DataLoader(variables, 2, num_workers=1) as loader:
+        assert loader.minibatches(None)[0].tolist() == [0, 1]
 
 
 def test_odd_import_paths_and_arguments_reach_workers_as_strings(tmp_path: Path) -> None:

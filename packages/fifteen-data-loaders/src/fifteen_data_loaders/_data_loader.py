@@ -1,5 +1,6 @@
 """The data loader for datasets that are loaded sample by sample."""
 
+import os
 import reprlib
 import sys
 import warnings
@@ -25,6 +26,7 @@ from fifteen_data_loaders._arguments import (
 from fifteen_data_loaders._engines._engine import Engine
 from fifteen_data_loaders._engines._inline import InlineEngine
 from fifteen_data_loaders._engines._threads import ThreadsEngine
+from fifteen_data_loaders._engines._workers._wire._boot_record import STARTING
 from fifteen_data_loaders._engines._workers._wire._unpickling import is_unpickling
 from fifteen_data_loaders._iteration import Iteration
 from fifteen_data_loaders._minibatches import EpochMinibatches
@@ -302,6 +304,7 @@ class DataLoader(Generic[PyTreeType], DataLoaderProtocol[PyTreeType]):  # noqa: 
                 f"`num_workers` must be 0 on {sys.platform}, got {self.num_workers}: worker "
                 f"processes need Linux; `num_threads` works everywhere"
             )
+        _check_interpreter(self.num_workers)
         from fifteen_data_loaders._engines._workers._pool import WorkerPool
 
         return WorkerPool(
@@ -347,6 +350,22 @@ def _checked_dataset(dataset: Any) -> int:
             f"InMemoryDataLoader if they are arrays"
         )
     return count
+
+
+def _check_interpreter(num_workers: int) -> None:
+    """Refuse to start workers where that would start the whole program again, without end."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise ValueError(
+            f"`num_workers` must be 0 in a frozen or embedded program, got {num_workers}: a worker "
+            f"is a Python interpreter, and `sys.executable` is {sys.executable!r} here; "
+            f"`num_threads` works everywhere"
+        )
+    if STARTING in os.environ:
+        raise RuntimeError(
+            f"`num_workers` must be 0 here, got {num_workers}: this program was started in the "
+            f"place of a worker process, since `sys.executable` ({sys.executable}) is this program "
+            f"and no Python interpreter; `num_threads` works everywhere"
+        )
 
 
 def _warn_of_random_states(random_states: list[str]) -> None:

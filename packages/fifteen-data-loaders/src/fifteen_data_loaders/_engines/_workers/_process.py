@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from fifteen_data_loaders._engines._workers._descriptors import keep_open, open_memory
-from fifteen_data_loaders._engines._workers._wire._boot_record import BootRecord, Shared
+from fifteen_data_loaders._engines._workers._wire._boot_record import STARTING, BootRecord, Shared
 
 _BOOTSTRAP = (
     "import marshal, os, sys; fields = marshal.loads(os.pread({fd}, 1 << 24, 0)); "
@@ -22,7 +22,7 @@ _BOOT = f"{__package__}._child._boot"
 """By name, since no module of the parent imports one of the child."""
 
 # Both are read when numpy and jax are imported in the worker.
-_ALWAYS = {"JAX_PLATFORMS": "cpu"}
+_ALWAYS = {"JAX_PLATFORMS": "cpu", STARTING: "1"}
 """Workers never take an accelerator: the parent needs its memory."""
 
 _UNLESS_SET = {

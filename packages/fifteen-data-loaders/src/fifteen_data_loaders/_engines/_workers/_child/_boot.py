@@ -7,12 +7,14 @@ import signal
 from typing import Any
 
 from fifteen_data_loaders._engines._workers._child._start_limit import take_turn
-from fifteen_data_loaders._engines._workers._wire._boot_record import BootRecord
+from fifteen_data_loaders._engines._workers._wire._boot_record import STARTING, BootRecord
 
 
 def run(fields: tuple[Any, ...]) -> None:
     """Be a worker until the parent is done with it or gone."""
     record = BootRecord.load(fields)
+    # Nor is it for programs that the dataset runs.
+    os.environ.pop(STARTING, None)
     # Schedulers send SIGTERM to every process of a job; the parent may still want data for its last
     # checkpoint, and workers end with it.
     # Functions, because SIG_IGN would be inherited by programs that the dataset runs.

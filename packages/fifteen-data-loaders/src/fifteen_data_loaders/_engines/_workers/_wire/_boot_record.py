@@ -7,6 +7,10 @@ the import path. What must be shared is inherited as a descriptor, and told by i
 import marshal
 from typing import Any, NamedTuple
 
+STARTING = "FIFTEEN_STARTING_WORKER"
+"""A variable of a worker's environment until `_boot` runs. Whoever else sees it is a program that
+was started in the place of a Python interpreter."""
+
 
 class Shared(NamedTuple):
     """What all workers of a loader are told alike."""
