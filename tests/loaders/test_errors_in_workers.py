@@ -51,6 +51,17 @@ class OwnOSError(OSError):
         self.path = path
 
 
+class SlottedError(Exception):
+    __slots__ = ("__private", "path", "unset")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.__private = f"private {path}"
+
+    def __str__(self) -> str:
+        return f"{self.path}, {self.__private}, {hasattr(self, 'unset')}"
+
+
 def _raise(error: Callable[[], BaseException]) -> FromFunction:
     def load(index: int) -> int:
         if index == BAD:
@@ -137,13 +148,16 @@ def test_an_exception_that_pickles_itself_keeps_its_notes() -> None:
         lambda: ImportError("no module", name="module", path="/path"),
         lambda: ExceptionGroup("several", [ValueError("one"), OwnError(1, second="2")]),
         lambda: TimeoutError("the dataset's own"),
+        lambda: np.exceptions.AxisError(3, 2),
+        lambda: SlottedError("path"),
     ],
 )
 def test_fields_of_builtin_exceptions_arrive(make: Callable[[], BaseException]) -> None:
     expected, error = make(), _fail(_raise(make), OPTIONS["workers"])
     assert type(error) is type(expected)
     assert str(error) == str(expected)
-    for name in ("args", "errno", "filename", "path", "name", "start", "reason", "message"):
+    names = "args axis ndim errno filename path name start reason message"
+    for name in names.split():
         assert repr(getattr(error, name, None)) == repr(getattr(expected, name, None))
 
 

@@ -3,6 +3,7 @@
 The worker dumps them, the parent loads them.
 """
 
+import copyreg
 import pickle
 import traceback
 from contextlib import suppress
@@ -58,8 +59,15 @@ class _Carried:
         if _reduces_itself(kind) or not isinstance(reduced, tuple) or reduced[0] is not kind:
             return _with_notes, (error, getattr(error, "__notes__", []))
         _, args, *state = reduced
+        state = [*state, _slots(error)]
         cause = error.__cause__ and _Carried(error.__cause__)
         return _rebuild, (kind, _carried(args), state, cause, error.__suppress_context__)
+
+
+def _slots(error: BaseException) -> dict[str, Any]:
+    """Returns the fields that an exception has in ``__slots__``, of which it does not tell."""
+    names: list[str] = copyreg._slotnames(type(error))  # type: ignore[attr-defined] # As pickle does.
+    return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
 def _carried(value: Any) -> Any:
