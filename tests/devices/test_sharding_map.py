@@ -4,7 +4,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fifteen_data_devices import padding_map, prefetching_map, sharding_map
+from fifteen_data_devices import padding_map, prefetching_map, process_shard, sharding_map
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tests.devices.stand_ins import Counter, Minibatches, MinibatchRun
@@ -120,6 +120,18 @@ def test_arrays_that_are_on_a_device_can_be_divided() -> None:
     keys = jax.random.split(jax.random.key(0), 4)
     (placed,) = sharding_map([keys], jax.devices()[:4])
     assert placed.shape == (4, 1)
+
+
+def test_an_array_of_devices_is_a_sequence_of_them() -> None:
+    devices: Any = np.array(jax.devices()[:2])
+    placed: Any
+    (placed,) = sharding_map([np.arange(4)], devices)
+    assert placed.tolist() == [[0, 1], [2, 3]]
+    assert process_shard(devices) == {"shard_index": 0, "shard_count": 1}
+    with pytest.raises(ValueError, match=r"^`devices` must hold at least one device"):
+        sharding_map([np.arange(4)], devices[:0])
+    with pytest.raises(TypeError, match=r"or devices, got `ndarray`$"):
+        sharding_map([np.arange(4)], devices[None])
 
 
 def test_it_is_sized_and_sliced_and_started_anew_as_its_input_is() -> None:

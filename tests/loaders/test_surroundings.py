@@ -1,6 +1,7 @@
 """What a worker takes over from the program around it: streams, signals, paths, directories."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -93,6 +94,35 @@ def test_what_the_dataset_runs_may_have_workers_of_its_own() -> None:
     variables = FromFunction(lambda i: int(os.environ.get("FIFTEEN_STARTING_WORKER", 0)) + i, 2)
     with DataLoader(variables, 2, num_workers=1) as loader:
         assert loader.minibatches(None)[0].tolist() == [0, 1]
+
+
+def test_how_a_worker_ended_is_not_told_where_nobody_can_know(tmp_path: Path) -> None:
+    """It was killed; the system says that it exited with code 0 where SIGCHLD is ignored."""
+    source = f"""
+    import os, signal
+    from fifteen_data_loaders import DataLoader
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    class Dataset:
+        def __getitem__(self, index):
+            if index == 1 and not os.path.exists({str(tmp_path / "died")!r}):
+                open({str(tmp_path / "died")!r}, "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return index
+        def __len__(self):
+            return 2
+
+    with DataLoader(Dataset(), 2, num_workers=1) as loader:
+        print(loader.minibatches(None)[0].tolist())
+    """
+    code, out, err = scripts.run(tmp_path, source)
+    assert (code, out) == (0, "[0, 1]\n")
+    assert re.fullmatch(
+        r"worker process \d+ ended \(how is unknown: this program ignores SIGCHLD or reaps "
+        r"processes itself\); another one takes its place\n",
+        err,
+    )
 
 
 def test_odd_import_paths_and_arguments_reach_workers_as_strings(tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ class Device(Protocol):
         ...
 
 
+def listed(devices: object) -> object:
+    """Returns a list of what a one-dimensional array holds, as it is made of ``jax.devices()``."""
+    return list(devices) if isinstance(devices, np.ndarray) and devices.ndim == 1 else devices
+
+
 def sharding_over(devices: Sequence[Device]) -> "NamedSharding":
     """Returns the sharding that puts block ``i`` of the leading axis on ``devices[i]``.
 

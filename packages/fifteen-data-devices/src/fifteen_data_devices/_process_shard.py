@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from fifteen_data_devices._device import Device, sharding_over
+from fifteen_data_devices._device import Device, listed, sharding_over
 
 if TYPE_CHECKING:
     from jax.sharding import NamedSharding
@@ -44,7 +44,8 @@ def process_shard(sharding: "NamedSharding | Sequence[Device]") -> ProcessShard:
     """
     import jax
 
-    placed: Any = sharding_over(sharding) if isinstance(sharding, Sequence) else sharding
+    given = listed(sharding)
+    placed: Any = sharding_over(given) if isinstance(given, Sequence) else sharding
     if not isinstance(placed, jax.sharding.NamedSharding):
         hint = ""
         if isinstance(placed, jax.sharding.Mesh):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, overlo
 
 from fifteen_data_protocols import Minibatches, MinibatchIterator, SizedIterable, checked_int
 
-from fifteen_data_devices._device import Device, sharding_over
+from fifteen_data_devices._device import Device, listed, sharding_over
 from fifteen_data_devices._inputs import check_inputs
 from fifteen_data_devices._mapped import map_minibatches
 from fifteen_data_devices._placements import DeviceRows, GlobalArrays
@@ -113,7 +113,7 @@ def sharding_map(
         [(8, 3)]
     """  # noqa: D205 - the documented wording, whose first sentence spans lines.
     check_inputs(inputs)
-    return map_minibatches(inputs, _placement(inputs, devices, _checked_shard(shard)))
+    return map_minibatches(inputs, _placement(inputs, listed(devices), _checked_shard(shard)))
 
 
 def _placement(

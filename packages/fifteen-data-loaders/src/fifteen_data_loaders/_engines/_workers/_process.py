@@ -102,6 +102,7 @@ class WorkerProcess:
         self.index = index
         self.killed_on_purpose = False
         """Whether the parent ended it, so that its death is nobody's fault."""
+        self._reaped_by_others = False
         with contextlib.ExitStack() as kept, contextlib.ExitStack() as passed_on:
             # What is kept is released only if the start fails, what is passed on always.
             self._stderr_fd: int | None = open_memory("fifteen-stderr", kept)
@@ -140,6 +141,11 @@ class WorkerProcess:
     @property
     def has_died(self) -> bool:
         """Whether the process is no more; returns at once."""
+        if not self._reaped_by_others:
+            try:
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                self._reaped_by_others = True
         return self._process.poll() is not None
 
     def kill(self) -> None:
@@ -150,6 +156,11 @@ class WorkerProcess:
     def describe_death(self) -> str:
         """Reap the process and say how it ended, with the likely cause."""
         code = self._process.wait()
+        if self._reaped_by_others:
+            return (
+                f"worker process {self.pid} ended (how is unknown: this program ignores SIGCHLD or "
+                f"reaps processes itself)"
+            )
         if code >= 0:
             return f"worker process {self.pid} exited with code {code}"
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
