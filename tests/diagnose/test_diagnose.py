@@ -237,7 +237,7 @@ def test_an_error_of_the_dataset_is_raised_as_it_is() -> None:
             {"device": "cpu", "seconds": 0.1},
             TypeError(
                 "`device` must be a device or a sharding, got `str` 'cpu'; pick one of "
-                "`jax.devices()`"
+                "`jax.local_devices()`"
             ),
         ),
     ],
