@@ -60,6 +60,7 @@ class LoadingThread(Generic[InputType, OutputType]):
         self._arrived = SimpleQueue[None]()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._abandoned = False
         self._close_inputs = False
 
     def is_running(self) -> bool:
@@ -82,10 +83,13 @@ class LoadingThread(Generic[InputType, OutputType]):
             try:
                 with contexts.jax.entered():
                     self._run(transform, clock, records_state=records_state)
+            except StopIteration:
+                # A new one, since it stays ready and its traceback would refer to this thread.
+                self._deliver(Arrival(error=StopIteration()))
             except BaseException as error:
                 self._deliver(Arrival(error=error))
             finally:
-                self._close_inputs_if_abandoned()
+                self._let_go_if_abandoned()
 
         self._thread = thread_until_exit(
             partial(contexts.variables.copy().run, run),
@@ -112,10 +116,11 @@ class LoadingThread(Generic[InputType, OutputType]):
 
     def abandon(self, *, close_inputs: bool) -> None:
         """End the thread at once if it can, else let it end by itself."""
+        self._abandoned = True
         self._close_inputs = close_inputs
         self.tell_to_stop()
         if self.join(_DROP_SECONDS):
-            self._close_inputs_if_abandoned()
+            self._let_go_if_abandoned()
 
     def tell_to_stop(self) -> None:
         self._stopping = True
@@ -165,7 +170,10 @@ class LoadingThread(Generic[InputType, OutputType]):
         self.ready.append(arrival)
         _ring(self._arrived)
 
-    def _close_inputs_if_abandoned(self) -> None:
+    def _let_go_if_abandoned(self) -> None:
+        if self._abandoned:
+            # The traceback of an error refers to this thread: a cycle, until nobody wants it.
+            self.ready.clear()
         if self._close_inputs:
             self._close_inputs = False
             close(self._inputs)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from fifteen_data_protocols import IterationStatistics
 
 from fifteen_data_devices._loading_thread import Contexts, LoadingThread
-from fifteen_data_devices._map_iterator import MapIterator
+from fifteen_data_devices._map_iterator import MapIterator, close
 
 InputType = TypeVar("InputType")
 OutputType = TypeVar("OutputType")
@@ -97,8 +97,8 @@ class ReadAhead(MapIterator[InputType, OutputType]):
         self._loading.stop()
         if isinstance(ready[0].error, StopIteration):
             # The end stays in its place, for whoever calls `next()` again.
-            if self.owned:
-                self._finalizer()
+            if self.owned and self._finalizer.detach():
+                close(self.inputs)
             raise StopIteration
         error = cast(BaseException, ready.popleft().error)
         try:
