@@ -24,11 +24,13 @@ def checked_int(name: str, value: Any, *, at_least: int, note: str = "") -> int:
         Traceback (most recent call last):
         ValueError: `minibatch_size` must be at least 1, got 0
     """
+    # Told by its type: older NumPy takes its own truth values for integers, with a warning.
+    is_truth_value = isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
     try:
-        number = operator.index(value)
+        number = None if is_truth_value else operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool):
+    if number is None:
         raise TypeError(f"`{name}` must be an integer, got {value!r}")
     if number < at_least:
         raise ValueError(f"`{name}` must be at least {at_least}{note}, got {number}")
