@@ -74,7 +74,10 @@ def no_collector() -> Iterator[None]:
         *(({}, mapped, cycled) for mapped in _MAPS for cycled in (False, True)),
         *(({"num_threads": 2}, mapped, False) for mapped in _MAPS),
         # These take longer to start.
-        *(({"num_workers": 1}, mapped, False) for mapped in ("none", "one ahead", "two ahead")),
+        *(
+            pytest.param({"num_workers": 1}, mapped, False, marks=pytest.mark.once)
+            for mapped in ("none", "one ahead", "two ahead")
+        ),
     ],
 )
 @pytest.mark.parametrize(

@@ -17,7 +17,13 @@ KINDS = {**SAMPLES, **PYTREES}
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
 
-@pytest.fixture(params=["threads", "workers", "custom collate in workers"])
+@pytest.fixture(
+    params=[
+        "threads",
+        "workers",
+        pytest.param("custom collate in workers", marks=pytest.mark.once),
+    ]
+)
 def other(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Returns a function that makes a loader of another kind than the inline one."""
     kinds: dict[str, dict[str, Any]] = {

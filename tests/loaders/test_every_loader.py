@@ -34,7 +34,15 @@ class _Makes:
                 loader.close()
 
 
-@pytest.fixture(params=list(VARIANTS))
+_ONCE = {"batched in workers", "threads in workers"}
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(variant, marks=pytest.mark.once if variant in _ONCE else ())
+        for variant in VARIANTS
+    ]
+)
 def make(request: pytest.FixtureRequest, no_leftovers: None) -> Iterator[_Makes]:
     """Returns a function that makes a loader of the 23 `Squares`."""
     makes = _Makes(request.param)
