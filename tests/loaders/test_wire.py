@@ -34,13 +34,12 @@ _JOBS = st.builds(
     Job,
     st.integers(0, 2**62),
     st.booleans(),
-    *[_INTEGERS] * 3,
-    _EXTENTS,
-    _INTEGERS,
-    _EXTENTS,
+    *[_INTEGERS] * 4,
     st.booleans(),
     st.integers(0, 2**64 - 1),
     _INTEGERS,
+    _EXTENTS,
+    _EXTENTS,
 )
 _ANSWERS = st.builds(Answer, st.sampled_from([WRITTEN, SPILLED, FAILED]), *[_INTEGERS] * 5)
 

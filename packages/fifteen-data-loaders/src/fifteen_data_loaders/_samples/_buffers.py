@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from fifteen_data_protocols import interrupt_later
 from numpy.typing import DTypeLike, NDArray
 
 ALIGNMENT = 64
@@ -62,6 +61,9 @@ class Lease:
             if hasattr(self, "_give_back") and not is_finalizing():
                 self._give_back(self._memory)
         except KeyboardInterrupt:
+            # Imported late: workers, which nobody interrupts, start the sooner without it.
+            from fifteen_data_protocols import interrupt_later
+
             interrupt_later()
 
 

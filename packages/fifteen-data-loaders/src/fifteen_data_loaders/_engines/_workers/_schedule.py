@@ -193,12 +193,12 @@ class Schedule:
                     run.first,
                     run.last,
                     len(flight.indices),
-                    flight.slot.extent,
                     layout_id,
-                    layout,
                     request.shuffle_seed is not None,
                     request.shuffle_seed or 0,
                     request.minibatch,
+                    flight.slot.extent,
+                    layout,
                 )
             )
             # Not before: until then the place has the answer to an earlier job.

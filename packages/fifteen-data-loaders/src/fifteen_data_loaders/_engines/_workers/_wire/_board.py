@@ -47,15 +47,15 @@ class Job(NamedTuple):
     """Rows ``[first_row, last_row)`` of the minibatch."""
     row_count: int
     """Of the whole minibatch."""
-    slot: Extent
     layout_id: int
     """Of the layout of the rows; 0 while it is not known."""
-    layout: Extent
-    """Where the layout lies, pickled, for a worker that has not seen ``layout_id`` yet."""
     seeded: bool
     shuffle_seed: int
     minibatch: int
     """Number of the minibatch in its epoch."""
+    slot: Extent
+    layout: Extent
+    """Where the layout lies, pickled, for a worker that has not seen ``layout_id`` yet."""
 
 
 class Answer(NamedTuple):
@@ -73,7 +73,9 @@ class Answer(NamedTuple):
     worker: int
 
 
-_JOB = struct.Struct("=q?qqq4qq4q?Qq")
+_JOB = struct.Struct("=q?qqqq?Qq4q4q")
+_PLAIN_FIELDS = 9
+"""Fields of a job before the two extents."""
 _ANSWER = struct.Struct("=qqqqq")
 _PLACE_NBYTES = 192
 """A job and its answer, in whole cache lines: threads of workers write next to each other."""
@@ -110,9 +112,8 @@ class Board:
     def write_job(self, job: Job) -> None:
         """Put a job into its place, which must be free."""
         place = job.number % PLACES
-        number, collated, first, last, row_count, slot, layout_id, layout, *epoch = job
-        fields = number, collated, first, last, row_count, *slot, layout_id, *layout, *epoch
-        _JOB.pack_into(self._map, self._jobs_start + place * _PLACE_NBYTES, *fields)
+        start = self._jobs_start + place * _PLACE_NBYTES
+        _JOB.pack_into(self._map, start, *job[:_PLAIN_FIELDS], *job.slot, *job.layout)
         self._awaited[place] = False
         self._outcomes[place] = _PENDING
 
@@ -120,8 +121,8 @@ class Board:
         """Returns the job at the place of ``number``."""
         start = self._jobs_start + number % PLACES * _PLACE_NBYTES
         fields = _JOB.unpack_from(self._map, start)
-        slot, layout = Extent._make(fields[5:9]), Extent._make(fields[10:14])
-        return Job._make((*fields[:5], slot, fields[9], layout, *fields[14:]))
+        slot, layout = fields[_PLAIN_FIELDS:-4], fields[-4:]
+        return Job._make((*fields[:_PLAIN_FIELDS], Extent._make(slot), Extent._make(layout)))
 
     def write_answer(self, number: int, answer: Answer) -> None:
         """Say how a job went: the outcome, which the parent looks at, after all else."""
@@ -142,9 +143,11 @@ class Board:
         self._fence()
         answers: list[Answer | None] = []
         for number, outcome in zip(numbers, outcomes, strict=True):
+            if outcome == _PENDING:
+                answers.append(None)
+                continue
             start = self._jobs_start + number % PLACES * _PLACE_NBYTES + _JOB.size
-            fields = _ANSWER.unpack_from(self._map, start)
-            answers.append(None if outcome == _PENDING else Answer(outcome, *fields))
+            answers.append(Answer(outcome, *_ANSWER.unpack_from(self._map, start)))
         return answers
 
     def await_job(self, number: int) -> None:
