@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from fifteen._diagnose._command import main
 
+pytestmark = pytest.mark.once
+
 _PLANTED = "tests.diagnose.planted"
 _USAGE = "python -m fifteen.data diagnose: error: "
 
