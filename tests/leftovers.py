@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,13 +38,14 @@ def check(before: Stock, temporary_folder: Path) -> None:
 def take_stock(temporary_folder: Path) -> Stock:
     """Count everything by a name that tells what it is."""
     gc.collect()
+    others = list(_others())
     return Counter(
         [
-            *_processes(),
+            *(f"process {pid}" for pid in others),
             *_threads(),
             *_descriptors(),
             *_mappings(),
-            *(f"shared memory {name}" for name in shared_memory()),
+            *(f"shared memory {name}" for name in shared_memory(others)),
             *(f"temporary file {path.name}" for path in temporary_folder.rglob("*")),
         ]
     )
@@ -66,18 +67,15 @@ _ours: set[str] = set()
 """Names in /dev/shm that one of our processes had open or mapped at one of the looks."""
 
 
-def shared_memory() -> set[str]:
+def shared_memory(others: Iterable[int] | None = None) -> set[str]:
     """Returns the names in /dev/shm that are ours; other programs of the machine have some too."""
-    pids = [os.getpid(), *_others()]
+    pids = [os.getpid(), *(_others() if others is None else others)]
     used = {name for pid in pids for name in (*_opened(pid), *_mapped(pid))}
-    _ours.update(name.removeprefix(_SHARED_MEMORY) for name in used)
+    _ours.update(
+        name.removeprefix(_SHARED_MEMORY) for name in used if name.startswith(_SHARED_MEMORY)
+    )
     _ours.intersection_update(os.listdir(_SHARED_MEMORY))
     return set(_ours)
-
-
-def _processes() -> Iterator[str]:
-    for pid in _others():
-        yield f"process {pid}"
 
 
 def _others() -> Iterator[int]:
